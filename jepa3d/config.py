@@ -1,0 +1,485 @@
+"""params.yaml -> frozen, strict models. Parsed once, every cross-reference checked; a mistake is a Problem.
+
+This module is on floor 0: the Snakefile imports it, so it must never import torch. The entries of data sets and
+evaluations are checked against their plugin's own `Config`; those of objectives, whose modules are torch modules,
+by `check_objectives`, which the command line and Snakemake's `onstart` call before the first job.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from jepa3d import plugins
+from jepa3d.problem import Problem, did_you_mean
+
+
+class FrozenModel(BaseModel):
+    """The base of every entry of params.yaml: immutable, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _as_tuple(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class DatasetConfig(FrozenModel):
+    """What every data set's entry has; a plugin's `Config` adds its own fields."""
+
+    kind: str
+    root: str | None = None  # an existing folder or archive, used in place; None: made or downloaded
+    strict: bool = False  # True: stop at the first damaged shape instead of setting it aside
+
+
+class Level(FrozenModel):
+    """One level of patches: `num` centres, each with its `size` nearest points."""
+
+    num: PositiveInt
+    size: PositiveInt
+
+
+class Scheme(FrozenModel):
+    """How clouds become patches (section 4.1): the points that are used, and FPS + KNN over them.
+
+    `sample` says which of a cloud's stored points are used: the first ones, a seeded random subset, or FPS.
+    `live: true` recomputes FPS and KNN after augmentation instead of using the cached indices. The cache is exact
+    under rotation, uniform scale and translation; under per-axis scale and jitter it is an approximation.
+    """
+
+    points: PositiveInt = 1024
+    sample: Literal["first", "random", "fps"] = "first"
+    levels: tuple[Level, ...] = Field(default=(Level(num=64, size=32),), min_length=1)
+    live: bool = False
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        available = self.points
+        for level in self.levels:
+            if max(level.num, level.size) > available:
+                raise ValueError(f"{level.num} patches of {level.size} points need more than the {available} available")
+            available = level.num
+        if self.points > 65535:
+            raise ValueError("indices are stored as uint16: at most 65535 points")
+        return self
+
+
+class Tokenizer(FrozenModel):
+    """The mini-PointNet. `two_stage` is the community's, `single` the document's MLP + max (method.md 10).
+
+    `widths` of `two_stage`: the two widths before the first max and the one after the concat; of `single`: the
+    hidden widths of the MLP. `split` computes the layer after the concat as two products: the same function.
+    """
+
+    kind: Literal["two_stage", "single"] = "two_stage"
+    widths: tuple[PositiveInt, ...] = (128, 256, 512)
+    split: bool = True
+
+    @model_validator(mode="after")
+    def _three_widths(self) -> Self:
+        if self.kind == "two_stage" and len(self.widths) != 3:
+            raise ValueError("a two_stage tokenizer has exactly three widths")
+        return self
+
+
+class Model(FrozenModel):
+    """The encoder (section 4.2): a standard pre-norm Transformer over patch tokens."""
+
+    width: PositiveInt = 384
+    depth: PositiveInt = 12
+    heads: PositiveInt = 6
+    mlp_ratio: PositiveFloat = 4.0
+    drop_path: Fraction = 0.0
+    tokenizer: Tokenizer = Tokenizer()
+    position: Literal["mlp", "linear", "sinusoidal"] = "mlp"
+    position_at: Literal["input", "every_block"] = "input"
+    pool: Literal["max_mean", "mean", "max"] = "max_mean"
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+
+class Jitter(FrozenModel):
+    std: PositiveFloat = 0.01
+    clip: PositiveFloat = 0.02
+
+
+class Augment(FrozenModel):
+    """Augmentation of the raw cloud (section 7), in this order: scale, rotate, shift, jitter. y is up."""
+
+    scale: tuple[PositiveFloat, PositiveFloat] | None = None
+    scale_per_axis: bool = False
+    rotate: Literal["none", "upright", "so3"] = "none"
+    shift: NonNegativeFloat = 0.0
+    jitter: Jitter | None = None
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.scale and self.scale[0] > self.scale[1]:
+            raise ValueError("scale is [smallest, largest]")
+        return self
+
+
+class Fit(FrozenModel):
+    """One training: length, AdamW, schedule, and how it is carried out."""
+
+    steps: NonNegativeInt | None = None  # exactly one of steps and epochs
+    epochs: PositiveInt | None = None
+    batch: PositiveInt = 128  # over all ranks
+    accumulate: PositiveInt = 1
+    lr: PositiveFloat = 1.5e-4
+    lr_final: NonNegativeFloat = 0.0
+    warmup_steps: NonNegativeInt | None = None  # at most one of the two
+    warmup_epochs: NonNegativeFloat | None = None
+    weight_decay: NonNegativeFloat = 0.05
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    clip: PositiveFloat | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on GPUs, fp32 on CPUs
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: on GPUs
+    checkpoint_every: PositiveInt = 500
+    log_every: PositiveInt = 20
+    memory_gb: PositiveFloat = 8.0  # shapes beyond this are streamed from disk, block-shuffled
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs")
+        if self.warmup_steps is not None and self.warmup_epochs is not None:
+            raise ValueError("give at most one of warmup_steps and warmup_epochs")
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch {self.batch} is no multiple of accumulate {self.accumulate}")
+        return self
+
+
+class Monitor(FrozenModel):
+    """The collapse monitor: its cadence, and the labelled train split that the online k-NN probe looks at."""
+
+    every: PositiveInt = 200
+    shapes: PositiveInt = 512
+    probe: str | None = None  # a labelled data set; None: the run's own when it has labels
+
+
+class Objective(FrozenModel):
+    """A run's objective: `kind` names the plugin, the rest is checked by the plugin's own Config."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    kind: str
+
+    def options(self) -> dict[str, Any]:
+        return {"kind": self.kind, **(self.model_extra or {})}
+
+
+class Run(FrozenModel):
+    """One row of the tables: an objective on data, with a model, an augmentation and a training."""
+
+    about: str = ""  # one line for the report
+    data: Names
+    patches: str
+    model: str
+    objective: Objective
+    augment: Augment = Augment()
+    fit: Fit
+    monitor: Monitor = Monitor()
+
+
+class Eval(FrozenModel):
+    """One evaluation: a task on a data set. `patches` is for tasks that take the encoder itself."""
+
+    dataset: str
+    task: dict[str, Any]
+    patches: str | None = None
+
+
+class Study(FrozenModel):
+    """What `all` builds: every run with every seed, evaluated by every evaluation."""
+
+    about: str = ""
+    runs: Names
+    evals: Names
+    seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
+
+
+class Params(FrozenModel):
+    """The whole of params.yaml, checked. `source` is the file's name, for messages."""
+
+    study: str
+    studies: dict[str, Study]
+    datasets: dict[str, Any]
+    patches: dict[str, Scheme]
+    models: dict[str, Model]
+    runs: dict[str, Run]
+    evals: dict[str, Eval]
+    source: str = "params.yaml"
+
+    @property
+    def chosen(self) -> Study:
+        return self.studies[self.study]
+
+    def pick(self, section: str, name: str) -> Any:
+        """`params.pick("runs", "jepa")`; an unknown name is a Problem with the nearest valid one."""
+        return _pick(getattr(self, section), section, name, self.source)
+
+    def dataset(self, name: str) -> DatasetConfig:
+        config: DatasetConfig = self.pick("datasets", name)
+        return config
+
+    def needs(self, evaluation: str) -> str:
+        """`features` or `encoder`: what the evaluation's task reads."""
+        module = plugins.find("tasks", self.pick("evals", evaluation).task["kind"])
+        return str(module.NEEDS)
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check `params.yaml`. Raises a Problem that names the key for every mistake."""
+    path = Path(path)
+    data = _read_yaml(path)
+    _check_top_level(data, path.name)
+    data["runs"] = resolve_bases(data.get("runs") or {}, path.name)
+    params = _validate(Params, {**data, "source": path.name}, "", path.name)
+    datasets = {
+        name: _plugin_config("datasets", entry, f"datasets.{name}", path.name) for name, entry in params.datasets.items()
+    }
+    params = params.model_copy(update={"datasets": datasets})
+    for name, run in params.runs.items():
+        plugins.check("objectives", run.objective.kind, f"runs.{name}.objective")
+    evals = {}
+    for name, entry in params.evals.items():
+        task = _plugin_config("tasks", entry.task, f"evals.{name}.task", path.name)
+        evals[name] = entry.model_copy(update={"task": task.model_dump(mode="json")})
+    params = params.model_copy(update={"evals": evals})
+    _check_references(params)
+    return params
+
+
+def check_objectives(params: Params) -> None:
+    """Check every run's objective against its plugin's Config. Imports torch."""
+    for name, run in params.runs.items():
+        _plugin_config("objectives", run.objective.options(), f"runs.{name}.objective", params.source)
+
+
+def plugin_config(package: str, entry: Mapping[str, Any]) -> Any:
+    """The plugin's own `Config` of an entry that has a `kind`."""
+    return _plugin_config(package, entry, package, "params.yaml")
+
+
+def slice_of(model: BaseModel) -> dict[str, Any]:
+    """A piece of the configuration as plain JSON: a rule's `params:` and a file's stamp."""
+    plain: dict[str, Any] = model.model_dump(mode="json")
+    return plain
+
+
+def resolve_bases(runs: Mapping[str, Any], source: str = "params.yaml") -> dict[str, Any]:
+    """Every run with its `base:` merged in. A mapping merges key by key; one with another `kind` replaces."""
+
+    def resolve(name: str, trail: tuple[str, ...]) -> dict[str, Any]:
+        if name in trail:
+            raise Problem(
+                f"runs.{name}.base: the bases form a cycle",
+                " -> ".join([*trail[trail.index(name) :], name]),
+                "let one of them stand without a base",
+            )
+        entry = _pick(runs, "runs", name, source, where=f"runs.{trail[-1]}.base" if trail else "")
+        if not isinstance(entry, Mapping):
+            raise Problem(f"runs.{name}: a run is a mapping", f"found {entry!r}", "see the README's table of entries")
+        own = {key: value for key, value in entry.items() if key != "base"}
+        return _merge(resolve(entry["base"], (*trail, name)), own) if "base" in entry else own
+
+    return {name: resolve(name, ()) for name in runs}
+
+
+def _merge(below: Any, above: Any) -> Any:
+    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    if "kind" in above and above["kind"] != below.get("kind"):
+        return dict(above)
+    merged = dict(below)
+    for key, value in above.items():
+        merged[key] = _merge(below[key], value) if key in below else value
+        if key in ("steps", "epochs") and key not in below:  # the two lengths exclude each other
+            merged.pop("epochs" if key == "steps" else "steps", None)
+        if key in ("warmup_steps", "warmup_epochs") and key not in below:
+            merged.pop("warmup_epochs" if key == "warmup_steps" else "warmup_steps", None)
+    return merged
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key written twice, which PyYAML silently lets the last one win."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if key in seen and key != "<<":
+            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", key_node.start_mark)
+        seen.add(key)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise Problem(
+            f"{path}: no such file", "every verb reads its parameters there", "run in the project's folder, or --params FILE"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(f"{path}: cannot be read", str(error), "it must be a UTF-8 text file") from None
+    try:
+        data = yaml.load(text, Loader=_UniqueKeys)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise Problem(f"{path}: not valid YAML", " ".join(str(error).split()), "mend the line that is named") from None
+    if not isinstance(data, dict):
+        raise Problem(f"{path}: not a mapping", "the file must have sections such as study and runs", "see the README")
+    return data
+
+
+def _check_top_level(data: dict[str, Any], source: str) -> None:
+    """Before `base:` is resolved: runs must be a mapping, or the merge cannot even begin."""
+    if not isinstance(data.get("runs") or {}, dict):
+        raise Problem("runs: must be a mapping of names to runs", f"{source} has {type(data['runs']).__name__}", "")
+
+
+def _validate(model: type[Any], data: Any, where: str, source: str) -> Any:
+    """Strict validation in JSON mode (so lists are tuples, and nothing else is converted)."""
+    try:
+        text = json.dumps(data)
+    except (TypeError, ValueError):
+        raise Problem(
+            f"{where or source}: a value is no plain number, text, list or mapping",
+            "dates and other YAML types have no place here",
+            "put quotes around it",
+        ) from None
+    try:
+        return model.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise _as_problem(error, model, where, source) from None
+
+
+def _as_problem(error: ValidationError, model: type[Any], where: str, source: str) -> Problem:
+    """The first mistake of a validation, in our words, with the key's full path."""
+    first = error.errors()[0]
+    # a union's or an alternative's own name in the path is no key of the file
+    steps = [str(step) for step in first["loc"] if not (isinstance(step, str) and ("[" in step or "-" in step))]
+    key = ".".join([where, *steps] if where else steps) or source
+    value = first.get("input")
+    if first["type"] == "extra_forbidden":
+        siblings = _fields_at(model, first["loc"][:-1])
+        return Problem(
+            f"{key}: unknown key",
+            f"known here: {', '.join(siblings)}",
+            did_you_mean(str(first["loc"][-1]), siblings, "remove it"),
+        )
+    if first["type"] == "missing":
+        return Problem(f"{key}: missing", f"{source} must have it", f"add '{first['loc'][-1]}'")
+    if isinstance(value, str) and _is_number(value):
+        return Problem(
+            f"{key}: {value!r} is text, not a number",
+            "YAML reads 1e-4 as text: a float needs a dot and a signed exponent",
+            f"write {float(value)!r}" if "e-" not in repr(float(value)) else f"write {_yaml_float(float(value))}",
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    return Problem(f"{key}: {message[0].lower() + message[1:]}", f"found {value!r}"[:200] if first["loc"] else "", "")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _yaml_float(value: float) -> str:
+    mantissa, exponent = f"{value:e}".split("e")
+    mantissa = mantissa.rstrip("0")
+    return f"{mantissa + '0' if mantissa.endswith('.') else mantissa}e{int(exponent):+d}"
+
+
+def _fields_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the nested model that an error's path leads to."""
+    for step in loc:
+        fields = getattr(model, "model_fields", {})
+        if step in fields:
+            model = fields[step].annotation
+        model = next((m for m in _models_in(model)), model)
+    return [name for name in getattr(model, "model_fields", {}) if name != "source"]
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def _plugin_config(package: str, entry: Any, where: str, source: str) -> Any:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("kind"), str):
+        raise Problem(f"{where}: needs a 'kind'", f"known: {', '.join(plugins.known(package))}", "add kind: NAME")
+    plugins.check(package, entry["kind"], where)
+    return _validate(plugins.find(package, entry["kind"]).Config, dict(entry), where, source)
+
+
+def _pick(section: Mapping[str, Any], kind: str, name: str, source: str, where: str = "") -> Any:
+    if name not in section:
+        nouns = {"datasets": "data set", "patches": "patch scheme", "models": "model", "runs": "run",
+                 "evals": "evaluation", "studies": "study"}  # fmt: skip
+        raise Problem(
+            f"{where + ': ' if where else ''}there is no {nouns[kind]} called '{name}'",
+            f"{source} defines {', '.join(sorted(map(str, section))) or 'none'}",
+            did_you_mean(str(name), section, f"add it under '{kind}:'"),
+        )
+    return section[name]
+
+
+def _check_references(params: Params) -> None:
+    def check(section: str, name: str, where: str) -> None:
+        _pick(getattr(params, section), section, name, params.source, where)
+
+    for section in ("studies", "datasets", "patches", "models", "runs", "evals"):
+        for name in getattr(params, section):
+            if not name.replace("_", "").replace("-", "").isalnum():
+                raise Problem(
+                    f"{section}.{name}: names become file names", "letters, digits, - and _ only", "rename it"
+                )
+    check("studies", params.study, "study")
+    for name, run in params.runs.items():
+        for data in (*run.data, *([run.monitor.probe] if run.monitor.probe else [])):
+            check("datasets", data, f"runs.{name}.data")
+        check("patches", run.patches, f"runs.{name}.patches")
+        check("models", run.model, f"runs.{name}.model")
+    for name, evaluation in params.evals.items():
+        check("datasets", evaluation.dataset, f"evals.{name}.dataset")
+        if evaluation.patches:
+            check("patches", evaluation.patches, f"evals.{name}.patches")
+    for name, study in params.studies.items():
+        for run_name in study.runs:
+            check("runs", run_name, f"studies.{name}.runs")
+        for eval_name in study.evals:
+            check("evals", eval_name, f"studies.{name}.evals")

@@ -1,0 +1,1 @@
+"""Torch modules: tokenizer, Transformer, encoder, predictor, and the features that need no training."""

@@ -1,0 +1,1 @@
+"""Pure functions: geometry, augmentation, masks, schedules, scores."""
