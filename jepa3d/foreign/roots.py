@@ -1,0 +1,90 @@
+"""Where a data set's raw files are: `root:` of params.yaml, and the layouts that are found under it by themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jepa3d.problem import Problem
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+
+
+class Found(NamedTuple):
+    """One layout, found: its name, its folder, and the small files that tell one copy from another."""
+
+    layout: str
+    folder: Path
+    lists: tuple[Path, ...] = ()  # list files and the like: hashed into SOURCE.json
+
+
+def expand(root: str, where: str = "root") -> Path:
+    """The absolute path that a `root:` names: `~` and ${VARIABLES} expanded. An unset variable is a Problem."""
+    for name in VARIABLE.findall(root):
+        if not os.environ.get(name):
+            raise Problem(
+                f"{where}: the environment variable {name} is not set", f"root: {root}", f"export {name}=FOLDER"
+            )
+    return Path(os.path.expandvars(root)).expanduser().absolute()
+
+
+def existing(root: str, where: str = "root") -> Path:
+    """The same, and it exists and can be read."""
+    path = expand(root, where)
+    if not path.exists():
+        raise Problem(
+            f"{where}: {path}: no such file or folder",
+            f"params.yaml says root: {root}",
+            "correct the path, mount the disk, or remove 'root:' to download the data",
+        )
+    if not os.access(path, os.R_OK):
+        raise Problem(f"{where}: {path}: no permission to read", f"params.yaml says root: {root}", "ask its owner")
+    return path
+
+
+def is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(ARCHIVES) and not path.is_dir()
+
+
+def raw_folder(root: str | None, made: Path, where: str = "root") -> Path:
+    """The folder to read: `root:` in place where it is a folder; else `made` (results/raw/<dataset>), which holds
+    what was downloaded, or unpacked from a `root:` that is an archive."""
+    if root is None:
+        return made
+    path = existing(root, where)
+    return made if is_archive(path) else path
+
+
+def find_layout(raw: Path, layouts: Mapping[str, Sequence[str]], folders: Iterable[str]) -> tuple[str, Path] | None:
+    """The first layout whose files all exist, in `raw` itself or in one of the peers' `folders` under it.
+
+    `layouts`: name -> paths or glob patterns that must exist. Order of both arguments is the order of preference.
+    """
+    places = [raw, *(raw / folder for folder in folders)]
+    for name, marks in layouts.items():
+        for place in places:
+            if place.is_dir() and all(_exists(place, mark) for mark in marks):
+                return name, place
+    return None
+
+
+def _exists(place: Path, mark: str) -> bool:
+    if any(sign in mark for sign in "*?["):
+        return next(place.glob(mark), None) is not None
+    return (place / mark).exists()
+
+
+def not_found(raw: Path, layouts: Mapping[str, Sequence[str]], folders: Iterable[str], mend: str) -> Problem:
+    """Which files were looked for, where, and how to get them."""
+    wanted = "; ".join(f"{name}: {', '.join(marks)}" for name, marks in layouts.items())
+    places = ", ".join(dict.fromkeys([str(raw), *(str(raw / folder) for folder in folders)]))
+    return Problem(f"{raw}: no layout that is known", f"looked for {wanted} - in {places}", mend)
+
+
+def describe(value: Any) -> str:
+    """One line of a foreign value, for a message."""
+    return " ".join(repr(value).split())[:80]
