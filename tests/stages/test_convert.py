@@ -1,0 +1,159 @@
+"""What `convert` promises: the canonical file, the audit, and that finished work survives a failure."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jepa3d import plugins, store
+from jepa3d.config import DatasetConfig
+from jepa3d.datasets import SetAside, Shape
+from jepa3d.layout import Layout
+from jepa3d.problem import Problem
+from jepa3d.stages.convert import convert
+
+SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 2, 0], [0, 2, 0]], np.float32)
+
+
+def shape(name: str, label: int = 0, split: str = "train", points: Any = SQUARE, part: Any = None) -> Shape:
+    return Shape(np.asarray(points, np.float32), label, part, split, name)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Convert these shapes as if a plugin had read them; gives back the layout."""
+
+    def run(
+        shapes: Sequence[Shape | SetAside] | Iterator[Shape],
+        classes: tuple[str, ...] = ("cup", "dog"),
+        parts: tuple[str, ...] = (),
+        **settings: Any,
+    ) -> Layout:
+        plugin = SimpleNamespace(
+            classes=lambda raw, config: classes, parts=lambda raw, config: parts, read=lambda raw, config: iter(shapes)
+        )
+        monkeypatch.setattr(plugins, "find", lambda package, kind: plugin)
+        layout = Layout(tmp_path / "results")
+        store.write_json(layout.source("data"), {"how": "generated"})
+        config = DatasetConfig(kind="fake", **settings)
+        convert(SimpleNamespace(dataset=lambda name: config), layout, "data")  # type: ignore[arg-type]
+        return layout
+
+    return run
+
+
+def test_two_shapes_become_the_canonical_file(run: Any) -> None:
+    layout = run([shape("a", 1), shape("b", 1, "test", SQUARE + 1)])
+    with store.open_h5(layout.canonical("data")) as file:
+        assert file["points"].dtype == np.float32
+        assert file["points"].chunks is None
+        assert file["points"][:].tolist() == [SQUARE.tolist(), (SQUARE + 1).tolist()]
+        assert file["label"].dtype == np.int64
+        assert file["label"][:].tolist() == [1, 1]
+        assert store.text(file["split"]).tolist() == ["train", "test"]
+        assert store.text(file["id"]).tolist() == ["a", "b"]
+        assert "part" not in file
+        attributes = store.attributes(file)
+    assert attributes["classes"] == ["cup", "dog"]
+    assert attributes["parts"] == []
+    assert attributes["config"] == {"kind": "fake", "root": None, "strict": False}
+    assert attributes["provenance"]["verb"] == "convert"
+    assert list(attributes["provenance"]["inputs"]) == [str(layout.source("data"))]
+
+
+def test_the_audit_counts_bounds_and_what_was_set_aside(run: Any) -> None:
+    layout = run([shape("a", 1), shape("b", 1, "test", SQUARE - 1), SetAside("c", "is empty"), shape("d", -1)])
+    audit = store.read_json(layout.audit("data"))
+    assert audit["shapes"] == 3
+    assert audit["points"] == 4
+    assert audit["splits"] == {"train": 2, "test": 1}
+    assert audit["classes"] == {"cup": {"train": 0, "test": 0}, "dog": {"train": 1, "test": 1}}
+    assert audit["unlabelled"] == 1
+    assert audit["bounds"] == {"low": [-1, -1, -1], "high": [1, 2, 0]}
+    assert audit["set_aside"] == [{"id": "c", "why": "is empty"}]
+    assert audit["provenance"] == store.provenance(layout.canonical("data"))
+
+
+def test_parts_are_kept_and_a_shape_without_them_has_minus_one(run: Any) -> None:
+    layout = run([shape("a", part=np.array([1, 0, 0, 1])), shape("b")], parts=("lid", "body"))
+    with store.open_h5(layout.canonical("data")) as file:
+        assert file["part"].dtype == np.int16
+        assert file["part"][:].tolist() == [[1, 0, 0, 1], [-1, -1, -1, -1]]
+        assert store.attributes(file)["parts"] == ["lid", "body"]
+
+
+def test_a_cloud_with_nan_or_of_equal_points_is_set_aside_whatever_the_plugin(run: Any) -> None:
+    broken = SQUARE.copy()
+    broken[2, 1] = np.nan
+    layout = run([shape("good"), shape("nan", points=broken), shape("one", points=SQUARE * 0 + 3)])
+    assert store.read_json(layout.audit("data"))["set_aside"] == [
+        {"id": "nan", "why": "has NaN or infinite coordinates"},
+        {"id": "one", "why": "all its points are the same"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "what"),
+    [
+        ([], "data: no usable shape"),
+        ([SetAside("a", "is empty")], "all 1 are damaged"),
+        ([shape("a"), shape("a")], "the id 'a' occurs twice"),
+        ([shape("a"), shape("b", points=SQUARE[:3])], "b has 3 points, the shapes before it have 4"),
+        ([shape("a", label=2)], "a has label 2"),
+        ([shape("a", label=-2)], "a has label -2"),
+        ([shape("a", 0), shape("b", 0, "test"), shape("c", 1)], "the class 'dog' is in train only"),
+        ([shape("a", 0), shape("b", 0, "test"), shape("c", 1, "test")], "the class 'dog' is in test only"),
+    ],
+)
+def test_unusable_data_is_a_problem_and_leaves_finished_work(run: Any, shapes: list[Any], what: str) -> None:
+    layout = run([shape("before")])
+    before = {path: path.read_bytes() for path in layout.canonical("data").parent.iterdir()}
+    with pytest.raises(Problem) as caught:
+        run(shapes)
+    assert what in caught.value.what
+    assert caught.value.why
+    assert caught.value.mend
+    assert {path: path.read_bytes() for path in layout.canonical("data").parent.iterdir()} == before
+
+
+def test_strict_stops_at_the_first_damaged_shape(run: Any) -> None:
+    with pytest.raises(Problem, match="b cannot be used\n  is empty"):
+        run([shape("a"), SetAside("b", "is empty")], strict=True)
+
+
+def test_shapes_of_one_split_only_need_no_other(run: Any) -> None:
+    run([shape("a", 0), shape("b", 1)])
+    run([shape("a", -1), shape("b", 0, "test")])
+
+
+def test_without_a_source_the_earlier_stage_is_named(run: Any, tmp_path: Path) -> None:
+    layout = run([shape("a")])
+    layout.source("data").unlink()
+    with pytest.raises(Problem, match=r"SOURCE.json: no such file"):
+        convert(SimpleNamespace(dataset=lambda name: DatasetConfig(kind="fake")), layout, "data")  # type: ignore[arg-type]
+
+
+def test_the_same_shapes_give_the_same_bytes(run: Any) -> None:
+    layout = run([shape("a"), shape("b")])
+    first = layout.canonical("data").read_bytes()
+    run([shape("a"), shape("b")])
+    assert layout.canonical("data").read_bytes() == first
+
+
+def test_memory_does_not_grow_with_the_number_of_shapes(run: Any) -> None:
+    def peak(count: int) -> int:
+        cloud = np.arange(3000, dtype=np.float32).reshape(1000, 3)  # 12 kB: all of them would be 24 MB
+        tracemalloc.start()
+        run(shape(str(index), points=cloud + index) for index in range(count))
+        high = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return high
+
+    peak(10)
+    assert peak(2000) - peak(200) < 4 << 20
