@@ -1,0 +1,78 @@
+"""k-NN: the vote of the nearest train shapes in feature space. Nothing is fitted, nothing is chosen."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
+
+from jepa3d.config import FrozenModel
+from jepa3d.ops import score
+from jepa3d.problem import Problem
+from jepa3d.tasks import Features, Result, check, standardise
+
+NEEDS = "features"
+
+
+class Config(FrozenModel):
+    """The first `k` is the headline. `standardise`: with the mean and deviation of the train split."""
+
+    kind: Literal["knn"] = "knn"
+    k: tuple[PositiveInt, ...] = Field(default=(20, 1, 5), min_length=1)
+    metric: Literal["cosine", "euclidean"] = "cosine"
+    standardise: bool = True
+
+
+def protocol(config: Config) -> str:
+    """One line for the report."""
+    features = "standardised" if config.standardise else "raw"
+    return (
+        f"k-NN, k = {', '.join(map(str, config.k))}, {config.metric} distance on frozen {features} features, plain vote"
+    )
+
+
+def evaluate(given: Features, config: Config, seed: int) -> Result:
+    """Accuracy of each k; `accuracy` and the predictions are those of the first. No randomness: `seed` is not used."""
+    check(given)
+    if max(config.k) > len(given.y_train):
+        raise Problem(
+            f"{given.source}: k = {max(config.k)} neighbours, but {len(given.y_train)} train shapes",
+            "each test shape asks its k nearest train shapes",
+            "leave the larger k out of the task's 'k'",
+        )
+    x_train, x_test = standardise(given.x_train, given.x_test) if config.standardise else (given.x_train, given.x_test)
+    nearest = given.y_train[neighbours(x_train, x_test, max(config.k), config.metric)]
+    predicted = {k: vote(nearest[:, :k]) for k in config.k}
+    accuracies = {k: score.accuracy(given.y_test, found) for k, found in predicted.items()}
+    first = config.k[0]
+    metrics = {
+        "accuracy": accuracies[first],
+        **{f"accuracy_k{k}": value for k, value in sorted(accuracies.items())},
+        "balanced_accuracy": score.mean_class_accuracy(given.y_test, predicted[first]),
+        "majority": score.majority(given.y_train, given.y_test),
+    }
+    return Result(metrics, predicted[first])
+
+
+def neighbours(
+    train: Float[np.ndarray, "n F"], test: Float[np.ndarray, "m F"], k: int, metric: str
+) -> Int[np.ndarray, "m k"]:
+    """Indices of the k nearest of `train` for each of `test`, nearest first."""
+    from sklearn.neighbors import NearestNeighbors
+
+    found: NDArray[np.int64] = (
+        NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute")
+        .fit(train)
+        .kneighbors(test, return_distance=False)
+    )
+    return found
+
+
+def vote(labels: Int[np.ndarray, "m k"]) -> Int[np.ndarray, "m"]:
+    """The most frequent label of each row; of equally frequent ones, the one that comes first (the nearest)."""
+    count = (labels[:, :, None] == labels[:, None, :]).sum(axis=2)
+    winner: NDArray[np.int64] = np.take_along_axis(labels, count.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return winner
