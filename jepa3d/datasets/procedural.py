@@ -1,0 +1,267 @@
+"""The embedded data set: parametric, CAD-like objects with labelled parts, made from a seed. Nothing is downloaded.
+
+The recipes are in `jepa3d.ops.catalogue`. Shape i of a split is an object of class i mod 20, so every prefix of a
+split is balanced. The same object comes in three difficulties:
+
+    clean     uniform samples of the whole surface
+    scan      what one depth camera sees: one side, denser where near and face on, noisy
+    scan_bg   the same with background: the floor, perhaps a wall, and fragments of other objects
+
+    datasets: {toys: {kind: procedural, difficulty: scan, train: 4000, test: 1000, points: 1024, seed: 0}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+
+from jepa3d.config import DatasetConfig, Fraction, FrozenModel
+from jepa3d.datasets import Shape, Split
+from jepa3d.ops.catalogue import RECIPES, Draw
+from jepa3d.ops.deform import bend, taper, twist
+from jepa3d.ops.primitives import Mesh, Points, box, join, rotate, sample
+from jepa3d.ops.scan import choose, density, visible
+from jepa3d.parallel import imap
+from jepa3d.seeds import derive
+
+SOURCES = ()
+CLASSES = tuple(RECIPES)
+PARTS = tuple(f"{name}/{part}" for name, recipe in RECIPES.items() for part in recipe.parts)
+PART = {name: index for index, name in enumerate(PARTS)}
+BACKGROUND = len(PARTS)  # the part label of clutter, after all others
+OVERSAMPLE = 8  # surface samples for each point of a scan
+
+Angle = Annotated[float, Field(ge=0.0, le=2.0)]
+
+
+class Variation(FrozenModel):
+    """Changes that keep the class, drawn for every object; each amount is uniform between minus and plus these."""
+
+    bend: Angle = 0.6  # radians between the two ends of the object
+    twist: Angle = 0.5  # radians between the two ends
+    taper: Annotated[float, Field(ge=0.0, le=0.8)] = 0.3  # cross-sections grow by this share towards one end
+    stretch: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3  # each axis is scaled by exp(amount)
+    upright: bool = True  # turned about the vertical by any angle
+
+
+class Sensor(FrozenModel):
+    """The depth camera of `scan` and `scan_bg`. Lengths are in radii of the object."""
+
+    noise: Annotated[float, Field(ge=0.0, le=0.2)] = 0.015  # standard deviation of every coordinate
+    density: NonNegativeFloat = 1.0  # 0: even over what is seen; 1: even over the image
+    distance: tuple[float, float] = (1.8, 4.0)  # nearest and farthest, from the object's centre
+    elevation: tuple[float, float] = (5.0, 50.0)  # degrees above the horizon
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        if not 1.5 <= self.distance[0] <= self.distance[1] <= 100:
+            raise ValueError("distance is [nearest, farthest], at least 1.5: the camera stands outside the object")
+        if not 0 <= self.elevation[0] <= self.elevation[1] <= 85:
+            raise ValueError("elevation is [lowest, highest] in degrees, within 0 and 85")
+        return self
+
+
+class Clutter(FrozenModel):
+    """The background of `scan_bg`."""
+
+    share: tuple[Fraction, Fraction] = (0.2, 0.4)  # least and greatest share of the points
+    wall: Fraction = 0.4  # how often there is a wall behind the object
+    fragments: Annotated[int, Field(ge=0, le=8)] = 2  # greatest number of other objects that reach into the view
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if not self.share[0] <= self.share[1] <= 0.9:
+            raise ValueError("share is [least, greatest], and at most 0.9")
+        return self
+
+
+class Config(DatasetConfig):
+    """`train` and `test` are numbers of shapes, shared evenly among the 20 classes."""
+
+    kind: Literal["procedural"] = "procedural"
+    difficulty: Literal["clean", "scan", "scan_bg"] = "clean"
+    train: Annotated[int, Field(ge=1, le=1_000_000)] = 4000
+    test: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    points: Annotated[int, Field(ge=64, le=65535)] = 1024
+    seed: NonNegativeInt = 0
+    variation: Variation = Variation()
+    sensor: Sensor = Sensor()
+    clutter: Clutter = Clutter()
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        for split in ("train", "test"):
+            if getattr(self, split) < len(CLASSES):
+                raise ValueError(f"{split} must have at least one shape of each of the {len(CLASSES)} classes")
+        if self.root is not None:
+            raise ValueError("these shapes are made, not read: remove root")
+        return self
+
+
+class Object(NamedTuple):
+    """The object behind a shape: its surface within the unit sphere, and the part of every triangle."""
+
+    mesh: Mesh
+    part: Int[np.ndarray, "F"]
+    label: int
+
+
+class Cloud(NamedTuple):
+    """Points in the object's frame, before they are centred and scaled."""
+
+    points: Points
+    part: Int[np.ndarray, "P"]
+
+
+def classes(raw: Path, config: Config) -> tuple[str, ...]:
+    """The 20 classes, in label order."""
+    return CLASSES
+
+
+def parts(raw: Path, config: Config) -> tuple[str, ...]:
+    """The parts as class/part; in `scan_bg` the last one is the background."""
+    return (*PARTS, "background") if config.difficulty == "scan_bg" else PARTS
+
+
+def read(raw: Path, config: Config) -> Iterator[Shape]:
+    """Every shape, train before test. `raw` is not looked at: the configuration is all there is."""
+    items = [(config, split, index) for split in ("train", "test") for index in range(getattr(config, split))]
+    return imap(make, items, f"making {config.difficulty} shapes")
+
+
+def forge(raw: Path) -> None:
+    """The raw folder of generated data is empty."""
+    raw.mkdir(parents=True, exist_ok=True)
+
+
+def make(item: tuple[Config, Split, int]) -> Shape:
+    """Shape number `index` of a split: a pure function of the configuration."""
+    config, split, index = item
+    cloud = observe(config, split, index)
+    shape_id = f"{split}-{index:06d}"
+    return Shape(unit_sphere(cloud.points), index % len(CLASSES), cloud.part.astype(np.int16), split, shape_id)
+
+
+def unit_sphere(points: Points) -> NDArray[np.float32]:
+    """Centred at the mean, the farthest point at distance 1."""
+    centred = points - points.mean(0)
+    radius = np.sqrt((centred**2).sum(1).max())
+    return (centred / (radius * (1 + 1e-6))).astype(np.float32)
+
+
+def generator(config: Config, purpose: str, split: Split, index: int) -> np.random.Generator:
+    return np.random.Generator(np.random.SFC64(derive(config.seed, "procedural", purpose, split, index)))
+
+
+def the_object(config: Config, split: Split, index: int) -> Object:
+    """The object of a shape. The difficulty, the sensor, the clutter and the number of points play no part in it."""
+    draw = Draw(generator(config, "object", split, index))
+    label = index % len(CLASSES)
+    return varied(build(label, draw), config.variation, draw)
+
+
+def build(label: int, draw: Draw) -> Object:
+    """An object of a class as its recipe has it, in a box centred at the origin, within the unit sphere."""
+    name = CLASSES[label]
+    pieces = RECIPES[name].build(draw)
+    mesh = join([mesh for _, mesh in pieces])
+    part = np.repeat([PART[f"{name}/{part}"] for part, _ in pieces], [len(mesh.faces) for _, mesh in pieces])
+    return Object(Mesh(_fitted(mesh.vertices), mesh.faces), part, label)
+
+
+def _fitted(points: Points) -> Points:
+    """The bounding box's centre at the origin, the farthest point at distance 1."""
+    centred = points - (points.min(0) + points.max(0)) / 2
+    return centred / np.sqrt((centred**2).sum(1).max())
+
+
+def varied(given: Object, variation: Variation, draw: Draw) -> Object:
+    """Stretched, tapered, twisted, bent and turned. The axis is mostly the longest one."""
+    points = given.mesh.vertices
+    extent = points.max(0) - points.min(0)
+    axis = "xyz"[int(extent.argmax())] if draw.chance(0.6) else draw.pick("xyz")
+    stretch = np.exp([draw(-variation.stretch, variation.stretch) for _ in "xyz"])
+    points = taper(points * stretch, axis, draw(-variation.taper, variation.taper))
+    points = twist(points, axis, draw(-variation.twist, variation.twist))
+    points = bend(points, axis, draw(-variation.bend, variation.bend))
+    turn = draw(0, 2 * np.pi) * variation.upright
+    return given._replace(mesh=Mesh(_fitted(rotate(points, "y", turn)), given.mesh.faces))
+
+
+def observe(config: Config, split: Split, index: int) -> Cloud:
+    """`points` points of the object (and of its surroundings in `scan_bg`), in random order, in the object's frame."""
+    given = the_object(config, split, index)
+    random = generator(config, config.difficulty, split, index)
+    if config.difficulty == "clean":
+        surface = sample(given.mesh, given.part, config.points, random)
+        return Cloud(surface.points, surface.label)
+    camera = stand(config.sensor, Draw(random))
+    share, around = 0.0, None
+    if config.difficulty == "scan_bg":
+        draw = Draw(random)
+        share = draw(*config.clutter.share)
+        around = surroundings(given, camera, config.clutter, draw)
+    return _scan(given, around, round(share * config.points), camera, config, random)
+
+
+def stand(sensor: Sensor, draw: Draw) -> Float[np.ndarray, "3"]:
+    """Where the camera is."""
+    distance, azimuth, height = draw(*sensor.distance), draw(0, 2 * np.pi), np.radians(draw(*sensor.elevation))
+    return distance * np.array([np.cos(height) * np.cos(azimuth), np.sin(height), np.cos(height) * np.sin(azimuth)])
+
+
+def _scan(
+    given: Object,
+    around: Mesh | None,
+    behind: int,
+    camera: Float[np.ndarray, "3"],
+    config: Config,
+    random: np.random.Generator,
+) -> Cloud:
+    """What the camera sees: `behind` points of the surroundings, the rest of the object. Each hides the other."""
+    count = max(OVERSAMPLE * config.points, 4096)
+    surface = sample(given.mesh, given.part, count, random)
+    if around is not None and behind:
+        room = sample(around, np.full(len(around.faces), BACKGROUND), count, random)
+        near = np.abs(room.points).max(1) < 1.1  # the crop around the object that a detector would make
+        surface = type(surface)(*(np.concatenate([a, b[near]]) for a, b in zip(surface, room, strict=True)))
+    seen = visible(surface.points, surface.normals, camera, int(np.sqrt(count / 2)), extent=1.45 if behind else 1.0)
+    weight = density(surface.points, surface.normals, camera, config.sensor.density)
+    chosen = []
+    for mask, number in ((surface.label != BACKGROUND, config.points - behind), (surface.label == BACKGROUND, behind)):
+        if number:
+            index = np.flatnonzero(seen & mask)
+            chosen.append(index[choose(weight[index], number, random)])
+    order = random.permutation(np.concatenate(chosen))
+    noise = config.sensor.noise * random.standard_normal((config.points, 3))
+    return Cloud(surface.points[order] + noise, surface.label[order])
+
+
+def surroundings(given: Object, camera: Float[np.ndarray, "3"], clutter: Clutter, draw: Draw) -> Mesh:
+    """The floor that the object stands on, perhaps a wall behind it, and other objects beside it."""
+    low = given.mesh.vertices[:, 1].min()
+    away = np.arctan2(-camera[2], -camera[0])  # the azimuth that is behind the object
+    reach = draw(0.5, 1.0)
+    floor = (
+        box(2 * reach, 0.01, 2 * draw(0.5, 1.0))
+        .turned("y", draw(0, np.pi))
+        .moved(draw(-0.3, 0.3), low, draw(-0.3, 0.3))
+    )
+    pieces = [floor]
+    if draw.chance(clutter.wall):
+        turn, gap = away + draw(-0.7, 0.7), draw(0.8, 1.05)
+        wall = box(0.01, draw(0.6, 2.0), 2.0).turned("y", -turn)
+        pieces.append(wall.moved(gap * np.cos(turn), low + 0.5, gap * np.sin(turn)))
+    for _ in range(draw.whole(0, clutter.fragments)):
+        other = build(draw.whole(0, len(CLASSES) - 1), draw).mesh
+        size, turn, gap = draw(0.4, 1.0), away + draw(-2.2, 2.2), draw(1.0, 1.35)
+        placed = other.scaled(size, size, size).turned("y", draw(0, 2 * np.pi))
+        rise = low - placed.vertices[:, 1].min()
+        pieces.append(placed.moved(gap * np.cos(turn), rise, gap * np.sin(turn)))
+    return join(pieces)

@@ -1,0 +1,51 @@
+"""Deformations of space that keep a shape's class: taper, twist, bend. Points in, points out; lengths as they come.
+
+Each works along one coordinate axis through the origin. For points within [-1, 1] along that axis the amounts are
+those at the two ends.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jepa3d.ops.primitives import AXES, Points
+
+
+def _frame(axis: str) -> tuple[int, int, int]:
+    along = AXES[axis]
+    return along, (along + 1) % 3, (along + 2) % 3
+
+
+def taper(points: Points, axis: str, amount: float) -> Points:
+    """Cross-sections scaled by 1 + amount * t at t along the axis."""
+    along, i, j = _frame(axis)
+    tapered = points.copy()
+    tapered[:, [i, j]] *= 1 + amount * points[:, along : along + 1]
+    return tapered
+
+
+def twist(points: Points, axis: str, angle: float) -> Points:
+    """Cross-sections turned by angle/2 * t at t along the axis: `angle` radians from -1 to 1."""
+    along, i, j = _frame(axis)
+    turn = angle / 2 * points[:, along]
+    cos, sin = np.cos(turn), np.sin(turn)
+    twisted = points.copy()
+    twisted[:, i] = cos * points[:, i] - sin * points[:, j]
+    twisted[:, j] = sin * points[:, i] + cos * points[:, j]
+    return twisted
+
+
+def bend(points: Points, axis: str, angle: float) -> Points:
+    """The axis becomes an arc of a circle, in the plane of the axis and the next one (x -> y -> z -> x).
+
+    `angle` is the radians between the directions at -1 and 1; lengths along the axis itself are kept.
+    """
+    along, i, _ = _frame(axis)
+    if abs(angle) < 1e-6:
+        return points.copy()
+    radius = 2 / angle
+    turn = points[:, along] / radius
+    bent = points.copy()
+    bent[:, along] = (radius - points[:, i]) * np.sin(turn)
+    bent[:, i] = radius - (radius - points[:, i]) * np.cos(turn)
+    return bent
