@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
@@ -25,8 +25,8 @@ from jepa3d.config import DatasetConfig, Fraction, FrozenModel
 from jepa3d.datasets import Shape, Split
 from jepa3d.ops.catalogue import RECIPES, Draw
 from jepa3d.ops.deform import bend, taper, twist
-from jepa3d.ops.primitives import Mesh, Points, box, join, rotate, sample
-from jepa3d.ops.scan import choose, density, visible
+from jepa3d.ops.primitives import Mesh, Points, Sample, box, join, rotate, sample
+from jepa3d.ops.scan import choose, density, incidence, visible
 from jepa3d.parallel import imap
 from jepa3d.seeds import derive
 
@@ -35,7 +35,8 @@ CLASSES = tuple(RECIPES)
 PARTS = tuple(f"{name}/{part}" for name, recipe in RECIPES.items() for part in recipe.parts)
 PART = {name: index for index, name in enumerate(PARTS)}
 BACKGROUND = len(PARTS)  # the part label of clutter, after all others
-OVERSAMPLE = 8  # surface samples for each point of a scan
+OVERSAMPLE = 6  # surface samples for each point of a scan
+CROP = 1.25  # background is kept within this many radii of the object's centre
 
 Angle = Annotated[float, Field(ge=0.0, le=2.0)]
 
@@ -56,7 +57,7 @@ class Sensor(FrozenModel):
     noise: Annotated[float, Field(ge=0.0, le=0.2)] = 0.015  # standard deviation of every coordinate
     density: NonNegativeFloat = 1.0  # 0: even over what is seen; 1: even over the image
     distance: tuple[float, float] = (1.8, 4.0)  # nearest and farthest, from the object's centre
-    elevation: tuple[float, float] = (5.0, 50.0)  # degrees above the horizon
+    elevation: tuple[float, float] = (10.0, 55.0)  # degrees above the horizon
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
@@ -200,14 +201,25 @@ def observe(config: Config, split: Split, index: int) -> Cloud:
     random = generator(config, config.difficulty, split, index)
     if config.difficulty == "clean":
         surface = sample(given.mesh, given.part, config.points, random)
-        return Cloud(surface.points, surface.label)
-    camera = stand(config.sensor, Draw(random))
-    share, around = 0.0, None
+        order = random.permutation(config.points)
+        return Cloud(surface.points[order], surface.label[order])
+    draw = Draw(random)
+    camera = stand(config.sensor, draw)
+    views = [look(given.mesh, given.part, camera, config, random)]
+    behind = 0
     if config.difficulty == "scan_bg":
-        draw = Draw(random)
-        share = draw(*config.clutter.share)
-        around = surroundings(given, camera, config.clutter, draw)
-    return _scan(given, around, round(share * config.points), camera, config, random)
+        behind = round(draw(*config.clutter.share) * config.points)
+    if behind:
+        room = surroundings(given, camera, config.clutter, draw)
+        views.append(look(room, np.full(len(room.faces), BACKGROUND), camera, config, random, hidden_by=views[0]))
+    chosen = [
+        _pixels(view, camera, number, config.sensor.density, random)
+        for view, number in zip(views, (config.points - behind, behind), strict=False)
+    ]
+    order = random.permutation(config.points)
+    noise = config.sensor.noise * random.standard_normal((config.points, 3))
+    points, part = (np.concatenate([getattr(view, field) for view in chosen])[order] for field in ("points", "label"))
+    return Cloud(points + noise, part)
 
 
 def stand(sensor: Sensor, draw: Draw) -> Float[np.ndarray, "3"]:
@@ -216,44 +228,49 @@ def stand(sensor: Sensor, draw: Draw) -> Float[np.ndarray, "3"]:
     return distance * np.array([np.cos(height) * np.cos(azimuth), np.sin(height), np.cos(height) * np.sin(azimuth)])
 
 
-def _scan(
-    given: Object,
-    around: Mesh | None,
-    behind: int,
+def look(
+    mesh: Mesh,
+    label: Int[np.ndarray, "F"],
     camera: Float[np.ndarray, "3"],
     config: Config,
     random: np.random.Generator,
-) -> Cloud:
-    """What the camera sees: `behind` points of the surroundings, the rest of the object. Each hides the other."""
+    hidden_by: Sample | None = None,
+) -> Sample:
+    """The samples of a surface that the camera sees past the surface itself, and past `hidden_by`.
+
+    The background never hides the object: it stands below, beside and behind it, and an object that nobody could see
+    would be mislabelled.
+    """
     count = max(OVERSAMPLE * config.points, 4096)
-    surface = sample(given.mesh, given.part, count, random)
-    if around is not None and behind:
-        room = sample(around, np.full(len(around.faces), BACKGROUND), count, random)
-        near = np.abs(room.points).max(1) < 1.1  # the crop around the object that a detector would make
-        surface = type(surface)(*(np.concatenate([a, b[near]]) for a, b in zip(surface, room, strict=True)))
-    seen = visible(surface.points, surface.normals, camera, int(np.sqrt(count / 2)), extent=1.45 if behind else 1.0)
-    weight = density(surface.points, surface.normals, camera, config.sensor.density)
-    chosen = []
-    for mask, number in ((surface.label != BACKGROUND, config.points - behind), (surface.label == BACKGROUND, behind)):
-        if number:
-            index = np.flatnonzero(seen & mask)
-            chosen.append(index[choose(weight[index], number, random)])
-    order = random.permutation(np.concatenate(chosen))
-    noise = config.sensor.noise * random.standard_normal((config.points, 3))
-    return Cloud(surface.points[order] + noise, surface.label[order])
+    surface = sample(mesh, label, count, random)
+    if hidden_by is not None:
+        surface = _where(surface, np.einsum("pk,pk->p", surface.points, surface.points) < CROP**2)
+    front = surface if hidden_by is None else Sample(*map(np.concatenate, zip(surface, hidden_by, strict=True)))
+    extent = 1.0 if hidden_by is None else CROP
+    seen = visible(front.points, incidence(*front[:2], camera), camera, int(np.sqrt(count / 2)), extent)
+    seen = seen[: len(surface.points)]
+    return _where(surface, seen if seen.any() else ~seen)
+
+
+def _where(surface: Sample, mask: Bool[np.ndarray, "P"]) -> Sample:
+    return Sample(*(field[mask] for field in surface))
+
+
+def _pixels(
+    view: Sample, camera: Float[np.ndarray, "3"], count: int, strength: float, random: np.random.Generator
+) -> Sample:
+    """`count` of the samples that are seen, as dense as the camera's pixels are on the surface."""
+    weight = density(view.points, incidence(view.points, view.normals, camera), camera, strength)
+    index = choose(weight, count, random)
+    return Sample(*(field[index] for field in view))
 
 
 def surroundings(given: Object, camera: Float[np.ndarray, "3"], clutter: Clutter, draw: Draw) -> Mesh:
     """The floor that the object stands on, perhaps a wall behind it, and other objects beside it."""
     low = given.mesh.vertices[:, 1].min()
     away = np.arctan2(-camera[2], -camera[0])  # the azimuth that is behind the object
-    reach = draw(0.5, 1.0)
-    floor = (
-        box(2 * reach, 0.01, 2 * draw(0.5, 1.0))
-        .turned("y", draw(0, np.pi))
-        .moved(draw(-0.3, 0.3), low, draw(-0.3, 0.3))
-    )
-    pieces = [floor]
+    floor = box(draw(1.2, 2.5), 0.01, draw(1.2, 2.5)).turned("y", draw(0, np.pi))
+    pieces = [floor.moved(draw(-0.4, 0.4), low, draw(-0.4, 0.4))]
     if draw.chance(clutter.wall):
         turn, gap = away + draw(-0.7, 0.7), draw(0.8, 1.05)
         wall = box(0.01, draw(0.6, 2.0), 2.0).turned("y", -turn)

@@ -25,7 +25,7 @@ class Mesh(NamedTuple):
     faces: Int[np.ndarray, "F 3"]
 
     def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Mesh:
-        return Mesh(self.vertices + (x, y, z), self.faces)
+        return Mesh(self.vertices + np.array((x, y, z)), self.faces)
 
     def scaled(self, x: float = 1.0, y: float = 1.0, z: float = 1.0) -> Mesh:
         """Scaled about the origin; a negative number mirrors."""
@@ -196,11 +196,10 @@ def areas(mesh: Mesh) -> tuple[Float[np.ndarray, "F"], Float[np.ndarray, "F 3"]]
 
 
 def sample(mesh: Mesh, label: Int[np.ndarray, "F"], count: int, random: np.random.Generator) -> Sample:
-    """`count` independent points, uniform over the surface: in random order by construction."""
+    """`count` independent points, uniform over the surface, in the order of the triangles: shuffle before cutting."""
     area, normal = areas(mesh)
     total = np.cumsum(area)
-    face = np.searchsorted(total, random.random(count) * total[-1])
-    face = np.minimum(face, len(area) - 1)
+    face = np.searchsorted(total[:-1], np.sort(random.random(count)) * total[-1])  # sorted keys: five times as fast
     u, v = random.random((2, count, 1))
     u = np.sqrt(u)
     a, b, c = (mesh.vertices[mesh.faces[face, k]] for k in range(3))

@@ -18,18 +18,24 @@ def _view(points: Points, camera: Float[np.ndarray, "3"]) -> Points:
     return (points - camera) @ np.stack([right, np.cross(right, ahead), ahead], 1)
 
 
+def incidence(points: Points, normals: Points, camera: Float[np.ndarray, "3"]) -> Float[np.ndarray, "P"]:
+    """The cosine between the ray to the camera and the surface's normal, on either side: 1 is face on."""
+    ray = camera - points
+    return np.abs(np.einsum("pk,pk->p", ray, normals)) / np.sqrt(np.einsum("pk,pk->p", ray, ray))
+
+
 def visible(
-    points: Points, normals: Points, camera: Float[np.ndarray, "3"], pixels: int, extent: float = 1.0
+    points: Points, facing: Float[np.ndarray, "P"], camera: Float[np.ndarray, "3"], pixels: int, extent: float = 1.0
 ) -> Bool[np.ndarray, "P"]:
     """The points that no other hides from the camera: a z-buffer with a slope-scaled bias, as for shadow maps.
 
     The buffer has pixels x pixels over the sphere of radius `extent` around the origin; every point is splatted over
-    3 x 3 pixels, which closes the surface where about two points fall on a pixel of it. Surfaces have no inside:
-    whichever side faces the camera is seen. The camera stands outside the sphere, and not on the y axis.
+    3 x 3 pixels, which closes the surface where about two points fall on a pixel of it. `facing` are the points'
+    `incidence`. Surfaces have no inside: whichever side faces the camera is seen. The camera stands outside the
+    sphere, and not on the y axis.
     """
     seen = _view(points, camera)
-    depth = seen[:, 2]
-    far = np.linalg.norm(camera)
+    depth, far = seen[:, 2], np.linalg.norm(camera)
     scale = np.sqrt(far**2 - extent**2) / extent  # the sphere's silhouette fills the image
     cell = ((seen[:, :2] / depth[:, None] * scale + 1) / 2 * pixels).astype(np.intp)
     row, column = np.clip(cell, 0, pixels - 1).T
@@ -37,21 +43,16 @@ def visible(
     np.minimum.at(buffer, (row + 1, column + 1), depth)
     buffer = np.minimum(np.minimum(buffer[:-2], buffer[1:-1]), buffer[2:])
     buffer = np.minimum(np.minimum(buffer[:, :-2], buffer[:, 1:-1]), buffer[:, 2:])
-    slope = np.minimum(1 / np.maximum(incidence(points, normals, camera), 0.1), 5.0)
     step = 2 * extent / pixels * depth / far
-    return depth <= buffer[row, column] + BIAS + 1.5 * step * slope
+    return depth <= buffer[row, column] + BIAS + 1.5 * step / np.maximum(facing, 0.2)
 
 
-def incidence(points: Points, normals: Points, camera: Float[np.ndarray, "3"]) -> Float[np.ndarray, "P"]:
-    """The cosine between the ray to the camera and the surface's normal, on either side: 1 is face on."""
-    ray = camera - points
-    return np.abs(np.einsum("pk,pk->p", ray, normals)) / np.linalg.norm(ray, axis=1)
-
-
-def density(points: Points, normals: Points, camera: Float[np.ndarray, "3"], strength: float) -> Float[np.ndarray, "P"]:
+def density(
+    points: Points, facing: Float[np.ndarray, "P"], camera: Float[np.ndarray, "3"], strength: float
+) -> Float[np.ndarray, "P"]:
     """Pixels per area of surface, cos(incidence) / distance^2, to the power `strength`: 0 is uniform, 1 is a camera."""
-    distance2 = ((camera - points) ** 2).sum(1)
-    return (np.maximum(incidence(points, normals, camera), 0.02) / distance2) ** strength
+    ray = camera - points
+    return (np.maximum(facing, 0.02) / np.einsum("pk,pk->p", ray, ray)) ** strength
 
 
 def choose(weights: Float[np.ndarray, "P"], count: int, random: np.random.Generator) -> Int[np.ndarray, "count"]:
