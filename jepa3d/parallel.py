@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
 
 from rich.console import Console
@@ -29,22 +29,38 @@ def imap(function: Callable[[Item], Out], items: Sequence[Item], label: str) -> 
     return track(_imap(function, items), len(items), label)
 
 
+def tmap(function: Callable[[Item], Out], items: Sequence[Item], label: str) -> Iterator[Out]:
+    """The same with threads: for work that is mostly reading, where sending arrays between processes costs more."""
+    return track(_over(ThreadPoolExecutor, function, items), len(items), label)
+
+
 def _imap(function: Callable[[Item], Out], items: Sequence[Item]) -> Iterator[Out]:
+    return _over(_processes, function, items)
+
+
+def _processes(count: int) -> Executor:
+    context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
+    return ProcessPoolExecutor(count, mp_context=context)
+
+
+def _over(executor: Callable[[int], Executor], function: Callable[[Item], Out], items: Sequence[Item]) -> Iterator[Out]:
     count = min(workers(), len(items))
     if count <= 1:
         yield from map(function, items)
         return
     size = max(1, min(64, len(items) // (count * 4)))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with executor(count) as pool:
         ahead = count * 4
         pending = [pool.submit(_apply, function, chunk) for chunk in chunks[:ahead]]
-        for position in range(len(chunks)):
-            yield from pending[position].result()
-            pending[position] = None  # type: ignore[call-overload]  # let the results go
-            if position + ahead < len(chunks):
-                pending.append(pool.submit(_apply, function, chunks[position + ahead]))
+        try:
+            for position in range(len(chunks)):
+                yield from pending[position].result()
+                pending[position] = None  # type: ignore[call-overload]  # let the results go
+                if position + ahead < len(chunks):
+                    pending.append(pool.submit(_apply, function, chunks[position + ahead]))
+        finally:  # whoever reads may stop early
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _apply(function: Callable[[Item], Out], chunk: Sequence[Item]) -> list[Out]:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from jepa3d.problem import Problem
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+MISSING = 0.01  # a copy that lacks more of its listed files than this, and more than a few, is not complete
+FEW = 100
 VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 
@@ -83,6 +85,24 @@ def not_found(raw: Path, layouts: Mapping[str, Sequence[str]], folders: Iterable
     wanted = "; ".join(f"{name}: {', '.join(marks)}" for name, marks in layouts.items())
     places = ", ".join(dict.fromkeys([str(raw), *(str(raw / folder) for folder in folders)]))
     return Problem(f"{raw}: no layout that is known", f"looked for {wanted} - in {places}", mend)
+
+
+def check_complete(files: Sequence[str]) -> None:
+    """A copy that stopped half-way is a Problem; single missing files are set aside by whoever reads them."""
+    present: dict[str, set[str]] = {}
+    missing = []
+    for path in files:
+        folder, name = os.path.split(path)
+        if folder not in present:
+            present[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()  # noqa: PTH112, PTH208
+        if name not in present[folder]:
+            missing.append(path)
+    if len(missing) == len(files) or len(missing) > max(FEW, MISSING * len(files)):
+        raise Problem(
+            f"{missing[0]}: no such file, and {len(missing) - 1:,} more of {len(files):,} listed ones are missing",
+            "the copy is not complete",
+            "complete it, or shorten the lists to what is there",
+        )
 
 
 def describe(value: Any) -> str:

@@ -1,0 +1,68 @@
+"""Foreign text files: lists, JSON and tables of numbers, with a limit on the size of each."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from jepa3d.problem import Problem
+
+LARGEST = 64 << 20
+
+
+def text(path: Path, mend: str = "see docs/datasets.md for how to get it") -> str:
+    """The UTF-8 text of a small file, without a byte-order mark."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise ValueError(f"{size:,} bytes; a text of this kind has at most {LARGEST:,}")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise Problem(f"{path}: no such file", "the data set's layout has it", mend) from None
+    except (OSError, ValueError) as error:
+        raise Problem(f"{path}: cannot be read as text", str(error)[:200], "get the file again") from None
+
+
+def lines(path: Path, mend: str = "see docs/datasets.md for how to get it") -> list[str]:
+    """The lines that are not empty, stripped (both kinds of line end)."""
+    found = [line.strip() for line in text(path, mend).splitlines()]
+    return [line for line in found if line]
+
+
+def json_list(path: Path) -> list[str]:
+    """A JSON list of text."""
+    try:
+        found: Any = json.loads(text(path))
+    except (ValueError, RecursionError) as error:
+        raise Problem(f"{path}: not valid JSON", str(error)[:200], "get the file again") from None
+    if not (isinstance(found, list) and all(isinstance(item, str) for item in found)):
+        raise Problem(f"{path}: not a JSON list of text", "", "get the file again")
+    return found
+
+
+def table(path: Path, columns: int) -> Float32[np.ndarray, "P columns"]:
+    """A table of numbers, separated by commas or blanks; at least `columns` of them, the first ones are returned."""
+    content = text(path)
+    comma = "," in content[:4096]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table = np.loadtxt(content.splitlines(), np.float32, None, delimiter="," if comma else None, ndmin=2)
+        if table.shape[1] < columns or not len(table):
+            raise ValueError(f"{table.shape[0]} rows of {table.shape[1]} numbers, expected {columns} a row")
+    except (ValueError, OverflowError, IndexError) as error:
+        raise Problem(f"{path}: not a table of numbers", str(error)[:200], "get the file again") from None
+    return table[:, :columns]
+
+
+def inside(folder: Path, name: str, listed_in: Path) -> Path:
+    """`folder / name` for a name out of a list; one that leaves the folder is a Problem."""
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith("/") or ".." in parts or ":" in name or "\0" in name or not name:
+        raise Problem(f"{listed_in}: the name {name[:80]!r} leads out of the folder", "", "get the file again")
+    return folder / name
