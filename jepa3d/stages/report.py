@@ -1,0 +1,108 @@
+"""report: every evaluation of the chosen study -> results/metrics.json, results/report/index.html, results/plots/."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from jepa3d import config, store
+from jepa3d.layout import Layout
+from jepa3d.report import figures, numbers, page, shapes
+from jepa3d.report import study as studies
+from jepa3d.report.page import Pictures
+from jepa3d.report.study import Study
+
+PLOTS = (
+    "results.csv", "results.png", "results.svg", "curves.png", "confusion.png", "predictions.csv", "map.png",
+    "masks.png", "tokens.png",
+)  # fmt: skip
+
+
+def report(params: config.Params, layout: Layout) -> None:
+    """Write the report of the chosen study. A missing file is a Problem that names the command that makes it."""
+    study = studies.read(params, layout)
+    pictures = draw_shapes(params, layout)
+    drawn = plots(study, pictures)
+    text = page.render(params, study, pictures)
+    layout.plots.mkdir(parents=True, exist_ok=True)
+    for stale in set(PLOTS) - set(drawn):
+        (layout.plots / stale).unlink(missing_ok=True)
+    for name, data in drawn.items():
+        store.write_bytes(layout.plots / name, data)
+    store.write_text(layout.report, text)
+    store.write_json(layout.metrics, numbers.metrics(study))
+
+
+def draw_shapes(params: config.Params, layout: Layout) -> Pictures:
+    """The pictures of patches, masks and patch features, with the reason where there is none to draw."""
+    dataset, seed = studies.pictured_dataset(params), params.chosen.seeds[0]
+    masking = tokens = None
+    if run := shapes.masking_run(params):
+        masking = shapes.masked(params, shapes.sample(params, layout, dataset, run), run)
+    if run := shapes.token_run(params):
+        sample = shapes.sample(params, layout, dataset, run)
+        tokens = shapes.token_colours(sample, layout.encoder(run, seed), run, seed)
+    return Pictures(
+        masking,
+        tokens,
+        "" if masking else "No run of this study masks blocks of patches.",
+        "" if tokens else "No run of this study has patch features: hand-made features describe whole shapes.",
+    )
+
+
+def plots(study: Study, pictures: Pictures) -> dict[str, bytes]:
+    """results/plots/: the page's pictures as files. A picture that the study does not have is not written."""
+    dots = {name: page.result_dots(study, name) for name in study.evals}
+    units = {name: study.outcomes[study.runs[0]][name][0].headline.replace("_", " ") for name in study.evals}
+    drawn = {"results.csv": results_csv(study)}
+    chart = figures.results(dots, units)
+    drawn |= {"results.png": figures.encoded(chart), "results.svg": figures.encoded(chart, "svg")}
+    if lines := page.curve_lines(study):
+        titles = {key: title for key, (title, _) in page.MONITORS.items()}
+        drawn["curves.png"] = figures.encoded(figures.curves(lines, titles))
+    if chosen := page.judged(study):
+        name, run = chosen
+        outcomes = study.outcomes[run][name]
+        picture = figures.confusion(numbers.confusion(outcomes), outcomes[0].classes, f"{run} on {name}, all seeds")
+        drawn |= {"confusion.png": figures.encoded(picture), "predictions.csv": predictions_csv(study, name, run)}
+    if planes := page.planes(study):
+        drawn["map.png"] = figures.encoded(
+            figures.maps(
+                {run: found.points for run, found in planes.items()},
+                {run: found.label for run, found in planes.items()},
+                page.map_names(study),
+            )
+        )
+    if pictures.masking:
+        clouds = [pictures.masking.patches, *pictures.masking.masks]
+        drawn["masks.png"] = figures.encoded(figures.clouds(clouds, across=4))
+    if pictures.tokens:
+        drawn["tokens.png"] = figures.encoded(figures.clouds(pictures.tokens.clouds))
+    return drawn
+
+
+def results_csv(study: Study) -> bytes:
+    """One row per run, evaluation and metric."""
+    rows = [["run", "evaluation", "metric", "mean", "std", "n", *(f"seed{seed}" for seed in study.seeds)]]
+    for run, of_run in numbers.metrics(study).items():
+        for name, metrics in of_run.items():
+            for key, found in metrics.items():
+                numbers_of = [found["mean"], found["std"], found["n"], *found["values"]]
+                rows.append([run, name, key, *(f"{value:.6g}" for value in numbers_of)])
+    return _csv(rows)
+
+
+def predictions_csv(study: Study, name: str, run: str) -> bytes:
+    """Every test prediction by class name: `dvc plots` draws its own confusion matrix from it."""
+    rows = [["seed", "id", "truth", "predicted"]]
+    for seed, found in zip(study.seeds, study.outcomes[run][name], strict=True):
+        assert found.predicted is not None  # `judged` chose it for that
+        for shape, truth, predicted in zip(found.ids, found.truth, found.predicted, strict=True):
+            rows.append([str(seed), shape, found.classes[truth], found.classes[predicted]])
+    return _csv(rows)
+
+
+def _csv(rows: list[list[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()

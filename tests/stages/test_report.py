@@ -1,0 +1,318 @@
+"""report: what the page says, what metrics.json holds, and what happens when a file is missing.
+
+The study is forged: two runs, two evaluations, two seeds, with numbers chosen so that they can be checked by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jepa3d import config, store
+from jepa3d.layout import Layout
+from jepa3d.nets import encoder
+from jepa3d.ops.geometry import farthest_point_sample, gather, knn
+from jepa3d.problem import Problem
+from jepa3d.report import charts, numbers, shapes, study
+from jepa3d.seeds import derive
+from jepa3d.stages import report as stage
+
+PARAMS = """
+study: forged
+studies:
+  forged: {about: A forged study., runs: [jepa, plain], evals: [probe, near], seeds: [0, 1]}
+  larger: {runs: [jepa, plain, unseen], evals: [probe], seeds: [0]}
+datasets:
+  toys: {kind: procedural}
+patches:
+  tiny: {points: 64, levels: [{num: 8, size: 8}]}
+models:
+  tiny: {width: 12, depth: 1, heads: 3, tokenizer: {widths: [8, 8, 8]}}
+runs:
+  jepa:
+    about: the method <under> test
+    data: toys
+    patches: tiny
+    model: tiny
+    objective: {kind: jepa}
+    fit: {steps: 40}
+  plain: {base: jepa, about: features without learning, objective: {kind: hand_made}, fit: {steps: 0}}
+  unseen: {base: jepa}
+evals:
+  probe: {dataset: toys, task: {kind: linear_probe}}
+  near: {dataset: toys, task: {kind: knn}}
+"""
+CLASSES = ["box", "cone", "torus"]
+RIGHT = {("jepa", 0): 10, ("jepa", 1): 8, ("plain", 0): 5, ("plain", 1): 5}  # of 12 test shapes
+TRUTH = np.arange(12) % 3
+
+
+@pytest.fixture(scope="module")
+def forged(tmp_path_factory) -> tuple[config.Params, Layout]:
+    """A finished study on the disk, and its report."""
+    folder = tmp_path_factory.mktemp("forged")
+    params, layout = forge(folder)
+    stage.report(params, layout)
+    return params, layout
+
+
+def forge(folder: Path) -> tuple[config.Params, Layout]:
+    (folder / "params.yaml").write_text(PARAMS)
+    params, layout = config.load(folder / "params.yaml"), Layout(folder / "results")
+    forge_shapes(layout)
+    for (run, seed), right in RIGHT.items():
+        store.write_text(layout.curve(run, seed), curve_text(seed) if run == "jepa" else "")
+        forge_features(layout, run, seed)
+        forge_encoder(params, layout, run, seed)
+        for name in params.chosen.evals:
+            store.write_json(layout.evaluation(run, seed, name), finding(run, seed, name, right))
+    return params, layout
+
+
+def finding(run: str, seed: int, name: str, right: int) -> dict:
+    predicted = np.where(np.arange(12) < right, TRUTH, (TRUTH + 1) % 3)
+    ema = {"accuracy_ema": right / 12, "majority_ema": 1 / 3} if run == "jepa" else {}
+    return {
+        "provenance": {"verb": "evaluate", "code": "c0de", "settings": {}, "inputs": {}},
+        "run": run, "seed": seed, "eval": name, "dataset": "toys", "task": {"kind": "linear_probe"},
+        "protocol": f"the forged protocol of {name}", "headline": "accuracy", "notes": ["forged by hand"],
+        "metrics": {"balanced_accuracy": 0.5, "accuracy": right / 12, "majority": 1 / 3, **ema},
+        "predicted": predicted.tolist(), "truth": TRUTH.tolist(),
+        "ids": [f"shape{n}" for n in range(12)], "classes": CLASSES,
+    }  # fmt: skip
+
+
+def forge_shapes(layout: Layout) -> None:
+    random = np.random.default_rng(derive(0, "forged"))
+    points = torch.from_numpy(random.normal(size=(18, 80, 3)).astype(np.float32))
+    chosen = points[:, :64]
+    centre = farthest_point_sample(chosen, 8)
+    neighbour = knn(chosen, gather(chosen, centre), 8)
+    label, split = np.arange(18) % 3, np.array(["train"] * 6 + ["test"] * 12)
+    arrays = {"points": points.numpy(), "label": label, "split": split, "id": [f"shape{n}" for n in range(18)]}
+    store.write_h5(layout.canonical("toys"), arrays, {}, classes=CLASSES, parts=[])
+    point = np.broadcast_to(np.arange(64, dtype=np.uint16), (18, 64))
+    cached = {
+        "point": point,
+        "centre": centre.numpy().astype(np.uint16),
+        "neighbour": neighbour.numpy().astype(np.uint16),
+    }
+    store.write_h5(layout.patches("tiny", "toys"), cached, {})
+    counts = {name: {"train": 2, "test": 4} for name in CLASSES}
+    store.write_json(
+        layout.audit("toys"),
+        {
+            "dataset": "toys", "shapes": 18, "points": 80, "splits": {"train": 6, "test": 12}, "classes": counts,
+            "unlabelled": 0, "bounds": {}, "set_aside": [{"id": "broken7", "why": "has NaN"}], "provenance": {},
+        },
+    )  # fmt: skip
+
+
+def forge_features(layout: Layout, run: str, seed: int) -> None:
+    random = np.random.default_rng(derive(seed, "features", run))
+    label, split = np.arange(18) % 3, np.array(["train"] * 6 + ["test"] * 12)
+    features = random.normal(size=(18, 5)).astype(np.float32) + label[:, None]
+    arrays = {"context": features, "label": label, "split": split, "id": [f"shape{n}" for n in range(18)]}
+    store.write_h5(layout.features(run, seed, "toys"), arrays, {}, classes=CLASSES, pool="max_mean")
+
+
+def forge_encoder(params: config.Params, layout: Layout, run: str, seed: int) -> None:
+    torch.manual_seed(derive(seed, "weights"))
+    model, scheme = params.models["tiny"], params.patches["tiny"]
+    kind = "transformer" if run == "jepa" else "hand_made"
+    encoder.save(layout.encoder(run, seed), {"context": encoder.build(kind, model)}, kind, model, scheme, {})
+
+
+def curve_text(seed: int) -> str:
+    rows = [{"step": step, "loss": 2.0 / step + seed, "lr": 1e-3, "seconds": 0.1 * step} for step in (10, 20, 30, 40)]
+    rows[1] |= {"knn": 0.4, "knn_target": 0.5, "odd_number": 7}
+    return "".join(json.dumps(row) + "\n" for row in [*rows, {"step": 40, "loss": 0.125}, {"remark": "no step"}])
+
+
+def text_of(forged: tuple[config.Params, Layout]) -> str:
+    return forged[1].report.read_text(encoding="utf-8")
+
+
+def test_metrics_are_nested_run_evaluation_metric(forged):
+    metrics = json.loads(forged[1].metrics.read_text())
+    assert list(metrics) == ["jepa", "plain"]
+    assert list(metrics["jepa"]) == ["probe", "near"]
+    assert list(metrics["plain"]["probe"]) == ["accuracy", "balanced_accuracy", "majority"]
+    assert set(metrics["jepa"]["near"]["accuracy_ema"]) == {"mean", "std", "n", "values"}
+
+
+def test_mean_and_sample_std_are_those_worked_by_hand(forged):
+    """10/12 and 8/12: mean 9/12, deviations ±1/12, sample variance 2/144, std = sqrt(2)/12."""
+    found = json.loads(forged[1].metrics.read_text())["jepa"]["probe"]["accuracy"]
+    assert found["values"] == [10 / 12, 8 / 12]
+    assert found["n"] == 2
+    assert found["mean"] == pytest.approx(0.75)
+    assert found["std"] == pytest.approx(2**0.5 / 12)
+
+
+def test_one_seed_has_no_spread():
+    assert numbers.spread([0.5]) == (0.5, 0.0, 1, (0.5,))
+
+
+def test_the_page_has_every_run_and_every_protocol(forged):
+    text = text_of(forged)
+    for run in ("jepa", "plain"):
+        assert f"<b>{run}</b>" in text
+    for name in ("probe", "near"):
+        assert f"the forged protocol of {name}" in text
+    assert "75.0</span>" in text  # jepa's mean
+    assert "± 11.8" in text  # its std: 100 sqrt(2) / 12
+    assert "features without learning" in text
+    assert "forged by hand" in text
+
+
+def test_text_from_params_is_escaped(forged):
+    assert "the method &lt;under&gt; test" in text_of(forged)
+    assert "<under>" not in text_of(forged)
+
+
+def test_the_page_loads_nothing_from_anywhere(forged):
+    text = text_of(forged)
+    links = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^\s"'>)]+)""", text)
+    assert [link for link in links if not link.startswith("#")] == []
+    assert "@import" not in text
+    assert not re.search(r"https?://", text)
+    assert not re.search(r"\b(fetch|XMLHttpRequest|WebSocket|import)\s*\(", text)
+
+
+def test_the_page_says_what_was_not_run_and_what_cannot_be_compared(forged):
+    text = text_of(forged)
+    assert "<b>Runs:</b> unseen." in text
+    assert "<b>Other studies:</b> larger." in text
+    assert "Not comparable with any publication:</b> probe, near" in text
+    assert "broken7" in text
+
+
+def test_document_and_abstract_stand_in_columns_of_their_own(forged):
+    row = re.search(r"<tr><td>ScanObjectNN PB_T50_RS.*?</tr>", text_of(forged), re.DOTALL)[0]
+    assert re.findall(r'number">([^<]*)<', row) == ["86.8", "88.65"]
+
+
+def test_a_resumed_curve_counts_each_step_once_and_keeps_the_last(forged):
+    rows = study.curve(forged[1], "jepa", 0)
+    assert [row["step"] for row in rows] == [10, 20, 30, 40]
+    assert rows[-1]["loss"] == 0.125
+
+
+def test_every_curve_is_drawn_unknown_ones_too_and_an_empty_one_says_so(forged):
+    text = text_of(forged)
+    assert 'aria-label="odd_number of jepa"' in text
+    assert 'aria-label="knn of jepa"' in text
+    assert 'aria-label="knn_target of jepa"' not in text  # the EMA twin is a dashed line in the same chart
+    assert "seed 1, EMA: ends at 0.5" in text
+    assert "nothing was trained: no curve" in text
+
+
+def test_every_declared_plot_exists(forged):
+    found = {path.name for path in forged[1].plots.iterdir()}
+    assert found == set(stage.PLOTS)
+    assert all((forged[1].plots / name).stat().st_size > 100 for name in found)
+
+
+def test_predictions_are_listed_by_name_for_dvc_plots(forged):
+    lines = (forged[1].plots / "predictions.csv").read_text().splitlines()
+    assert lines[:2] == ["seed,id,truth,predicted", "0,shape0,box,box"]
+    assert len(lines) == 1 + 2 * 12
+    assert sum(line.split(",")[2] == line.split(",")[3] for line in lines[1:]) == 10 + 8
+
+
+def test_the_second_report_is_byte_identical(forged):
+    params, layout = forged
+    files = [layout.metrics, layout.report, *sorted(layout.plots.iterdir())]
+    before = [path.read_bytes() for path in files]
+    stage.report(params, layout)
+    assert [path.read_bytes() for path in files] == before
+
+
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [
+        (lambda layout: layout.evaluation("plain", 1, "near"), "jepa3d evaluate plain near --seed 1"),
+        (lambda layout: layout.curve("jepa", 1), "jepa3d pretrain jepa --seed 1"),
+        (lambda layout: layout.features("plain", 0, "toys"), "jepa3d embed plain toys --seed 0"),
+        (lambda layout: layout.encoder("jepa", 0), "jepa3d pretrain jepa --seed 0"),
+        (lambda layout: layout.audit("toys"), "jepa3d convert toys"),
+        (lambda layout: layout.patches("tiny", "toys"), "jepa3d patchify tiny toys"),
+    ],
+)
+def test_a_missing_file_is_named_with_the_command_that_makes_it(forged, missing, command):
+    params, layout = forged
+    path = missing(layout)
+    hidden = path.rename(path.with_suffix(".hidden"))
+    try:
+        with pytest.raises(Problem) as found:
+            stage.report(params, layout)
+    finally:
+        hidden.rename(path)
+    assert str(path) in found.value.what
+    assert command in found.value.mend
+
+
+def outcomes(rights: list[list[int]]) -> list[study.Outcome]:
+    """Outcomes of four test shapes, one list per seed: 1 where the prediction is right."""
+    return [
+        study.Outcome(
+            {"accuracy": float(np.mean(r))}, "accuracy", "", (), np.array(r), np.ones(4, int), ("a",), ("x",), {}
+        )
+        for r in rights
+    ]
+
+
+def test_the_noise_of_a_difference_adds_seeds_and_shapes():
+    """a scores .5 and 1, b .5 and .5: over seeds a's variance is 1/8 (two seeds), b's 0. Over the shapes, a is right
+    1, 1, .5, .5 of the time and b 1, 1, 0, 0: differences 0, 0, .5, .5 with variance 1/12 (four shapes)."""
+    a, b = outcomes([[1, 1, 0, 0], [1, 1, 1, 1]]), outcomes([[1, 1, 0, 0], [1, 1, 0, 0]])
+    expected = 4.302653 * (1 / 8 / 2 + 1 / 12 / 4) ** 0.5  # Student's t, two degrees of freedom, 97.5 %
+    assert numbers.margin(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_with_one_seed_no_difference_is_large_enough():
+    assert numbers.margin(outcomes([[1, 1, 1, 1]]), outcomes([[0, 0, 0, 0]])) == float("inf")
+
+
+def test_one_shape_of_each_class_is_drawn_from_the_test_split():
+    label = np.array([0, 1, 1, 0, 2, 1])
+    split = np.array(["train", "train", "test", "test", "test", "test"])
+    assert shapes.one_of_each(label, split) == [3, 2, 4]
+
+
+def test_masks_are_those_of_algorithm_2(forged):
+    """8 patches, 4 blocks, ratio .6: floor(8 * .6 / 4) = 1 patch a block, and seeds are never targets already."""
+    params, layout = forged
+    found = shapes.masked(params, shapes.sample(params, layout, "toys", "jepa"), "jepa")
+    assert found.counts == ((4, 4),) * 3
+    assert set(found.masks[0].colours) == {shapes.CONTEXT, *shapes.BLOCKS[:4]}
+
+
+def test_principal_components_of_a_line_hold_everything():
+    line = np.outer(np.arange(5.0), [3.0, 0.0, 4.0])
+    projected, share = shapes.principal(line, 2)
+    assert share == pytest.approx(1.0)
+    assert projected[:, 0].tolist() == pytest.approx([-10, -5, 0, 5, 10])
+
+
+def test_values_at_a_centre_are_that_centres_own():
+    centres = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    values = np.array([[1.0], [2.0], [3.0]])
+    assert shapes.interpolate(centres, centres, values)[:, 0].tolist() == pytest.approx([1, 2, 3], abs=1e-6)
+
+
+def test_ticks_are_round_and_cover_the_values():
+    assert charts.ticks(0.13, 0.87, 4) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert charts.ticks(5.0, 5.0, 4)[0] <= 5.0 <= charts.ticks(5.0, 5.0, 4)[-1]
+
+
+def test_a_long_line_is_averaged_in_equal_bins():
+    thin = charts.thinned(charts.Line("a", range(1000), [1.0, 3.0] * 500), most=100)
+    assert len(thin.x) == 100
+    assert set(thin.y) == {2.0}
