@@ -203,8 +203,8 @@ def observe(config: Config, split: Split, index: int) -> Cloud:
         surface = sample(given.mesh, given.part, config.points, random)
         order = random.permutation(config.points)
         return Cloud(surface.points[order], surface.label[order])
+    camera = stand(config.sensor, Draw(generator(config, "camera", split, index)))  # scan_bg sees what scan sees
     draw = Draw(random)
-    camera = stand(config.sensor, draw)
     views = [look(given.mesh, given.part, camera, config, random)]
     behind = 0
     if config.difficulty == "scan_bg":

@@ -144,11 +144,10 @@ def tube(path: ArrayLike, radius: ArrayLike, flat: float = 1.0, segments: int = 
     rows = np.concatenate([path, np.broadcast_to(np.asarray(radius, float).reshape(-1, 1), (len(path), 1))], 1)
     rows = densify(rows)
     line, girth = rows[:, :3], rows[:, 3].copy()
-    tangent = np.gradient(line, axis=0)
-    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    steps = np.diff(line, axis=0)
+    tangent = _unit(np.concatenate([steps[:1], steps[1:] + steps[:-1], steps[-1:]]))
     across = np.linalg.eigh(tangent.T @ tangent)[1][:, 0]  # the direction that the path turns in least
-    side = np.cross(tangent, across)
-    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    side = _unit(_cross(tangent, across[None]))
     cos, sin = _circle(segments)
     around = side[:, None] * cos[:, None] + flat * across * sin[:, None]
     line, around = line[[0, *range(len(line)), -1]], around[[0, *range(len(around)), -1]]
@@ -186,11 +185,20 @@ def plate(one: ArrayLike, other: ArrayLike, thickness: float) -> Mesh:
     return grid(np.concatenate([first, around, last]), closed=True)
 
 
+def _cross(a: Float[np.ndarray, "L 3"], b: Float[np.ndarray, "M 3"]) -> Float[np.ndarray, "_ 3"]:
+    (ax, ay, az), (bx, by, bz) = a.T, b.T
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], 1)
+
+
+def _unit(vectors: Float[np.ndarray, "L 3"]) -> Float[np.ndarray, "L 3"]:
+    return vectors / np.sqrt(np.einsum("lk,lk->l", vectors, vectors))[:, None]
+
+
 def areas(mesh: Mesh) -> tuple[Float[np.ndarray, "F"], Float[np.ndarray, "F 3"]]:
     """Every triangle's area and its unit normal."""
-    corners = mesh.vertices[mesh.faces]
-    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    normal = a[:, [1, 2, 0]] * b[:, [2, 0, 1]] - a[:, [2, 0, 1]] * b[:, [1, 2, 0]]
+    first, second, third = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
+    a, b = second - first, third - first
+    normal = _cross(a, b)
     double = np.sqrt(np.einsum("fk,fk->f", normal, normal))
     return double / 2, normal / np.maximum(double, 1e-12)[:, None]
 
