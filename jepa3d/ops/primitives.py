@@ -191,7 +191,8 @@ def _cross(a: Float[np.ndarray, "L 3"], b: Float[np.ndarray, "M 3"]) -> Float[np
 
 
 def _unit(vectors: Float[np.ndarray, "L 3"]) -> Float[np.ndarray, "L 3"]:
-    return vectors / np.sqrt(np.einsum("lk,lk->l", vectors, vectors))[:, None]
+    unit: Float[np.ndarray, "L 3"] = vectors / np.sqrt(np.einsum("lk,lk->l", vectors, vectors))[:, None]
+    return unit
 
 
 def areas(mesh: Mesh) -> tuple[Float[np.ndarray, "F"], Float[np.ndarray, "F 3"]]:

@@ -15,13 +15,16 @@ def _view(points: Points, camera: Float[np.ndarray, "3"]) -> Points:
     ahead = -camera / np.linalg.norm(camera)
     right = np.cross(ahead, (0.0, 1.0, 0.0))
     right /= np.linalg.norm(right)
-    return (points - camera) @ np.stack([right, np.cross(right, ahead), ahead], 1)
+    seen: Points = (points - camera) @ np.stack([right, np.cross(right, ahead), ahead], 1)
+    return seen
 
 
 def incidence(points: Points, normals: Points, camera: Float[np.ndarray, "3"]) -> Float[np.ndarray, "P"]:
     """The cosine between the ray to the camera and the surface's normal, on either side: 1 is face on."""
     ray = camera - points
-    return np.abs(np.einsum("pk,pk->p", ray, normals)) / np.sqrt(np.einsum("pk,pk->p", ray, ray))
+    length = np.sqrt(np.einsum("pk,pk->p", ray, ray))
+    cosine: Float[np.ndarray, "P"] = np.abs(np.einsum("pk,pk->p", ray, normals)) / length
+    return cosine
 
 
 def visible(
@@ -44,7 +47,8 @@ def visible(
     buffer = np.minimum(np.minimum(buffer[:-2], buffer[1:-1]), buffer[2:])
     buffer = np.minimum(np.minimum(buffer[:, :-2], buffer[:, 1:-1]), buffer[:, 2:])
     step = 2 * extent / pixels * depth / far
-    return depth <= buffer[row, column] + BIAS + 1.5 * step / np.maximum(facing, 0.2)
+    first: Bool[np.ndarray, "P"] = depth <= buffer[row, column] + BIAS + 1.5 * step / np.maximum(facing, 0.2)
+    return first
 
 
 def density(
@@ -52,7 +56,8 @@ def density(
 ) -> Float[np.ndarray, "P"]:
     """Pixels per area of surface, cos(incidence) / distance^2, to the power `strength`: 0 is uniform, 1 is a camera."""
     ray = camera - points
-    return (np.maximum(facing, 0.02) / np.einsum("pk,pk->p", ray, ray)) ** strength
+    pixels: Float[np.ndarray, "P"] = (np.maximum(facing, 0.02) / np.einsum("pk,pk->p", ray, ray)) ** strength
+    return pixels
 
 
 def choose(weights: Float[np.ndarray, "P"], count: int, random: np.random.Generator) -> Int[np.ndarray, "count"]:
