@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -11,7 +12,15 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
@@ -86,3 +95,25 @@ def track(items: Iterable[Out], total: int, label: str) -> Iterator[Out]:
             last = now
             left = (now - start) / done * (total - done)
             console.print(f"{label}: {done}/{total}, {left:.0f} s left", highlight=False)
+
+
+@contextlib.contextmanager
+def bytes_shown(label: str, total: int | None, have: int = 0) -> Iterator[Callable[[int], None]]:
+    """Progress of a transfer, in the same two ways. `advance(count)` adds bytes; a negative count starts over."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+            task = progress.add_task(label, total=total, completed=have)
+            yield lambda count: progress.reset(task) if count < 0 else progress.advance(task, count)
+        return
+    done, last = have, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done = 0 if count < 0 else done + count
+        if time.monotonic() - last >= PATIENCE:
+            last = time.monotonic()
+            console.print(f"{label}: {done / 1e6:,.0f}{f' of {total / 1e6:,.0f}' if total else ''} MB", highlight=False)
+
+    yield advance

@@ -308,7 +308,8 @@ def audit(raw: Path, config: Config) -> dict[str, Any]:
         "leaked_test_shapes": ["/".join(entry) for entry in leaked],
         "listed_without_file": absent[:100],
         "notes": [
-            f"{len(leaked)} of {len(set(lists['test']))} test shapes are also in train or val; overlap: {config.overlap}",
+            f"{len(leaked)} of {len(set(lists['test']))} test shapes are also in train or val (overlap: "
+            f"{config.overlap})",
             "2,871 of the 2,874 official test shapes are in ShapeNet-55 (2,289 in its train list): label-free exposure",
         ],
     }

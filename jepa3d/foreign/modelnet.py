@@ -41,7 +41,7 @@ LAYOUTS: dict[str, tuple[str, ...]] = {  # in the order of preference; what must
     "hdf5_v2": ("train[0-9].h5", "test[0-9].h5"),
     "dat": ("modelnet40_train_8192pts_fps.dat", "modelnet40_test_8192pts_fps.dat"),
     "txt": ("modelnet40_train.txt", "modelnet40_test.txt", "*/*_[0-9]*.txt"),
-    "off": ("*/train/*.off", "*/test/*.off"),
+    "off": ("*/train/*.off",),
 }
 BELOW = (
     "modelnet40_ply_hdf5_2048", "ModelNet40Ply2048/modelnet40_ply_hdf5_2048", "modelnet40_hdf5_2048",
