@@ -16,7 +16,7 @@ from jepa3d.config import DatasetConfig
 from jepa3d.datasets import SetAside, Shape
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
-from jepa3d.stages.convert import convert
+from jepa3d.stages.convert import PluginError, convert
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 2, 0], [0, 2, 0]], np.float32)
 
@@ -33,10 +33,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         shapes: Sequence[Shape | SetAside] | Iterator[Shape],
         classes: tuple[str, ...] = ("cup", "dog"),
         parts: tuple[str, ...] = (),
+        more: dict[str, Any] | None = None,
         **settings: Any,
     ) -> Layout:
         plugin = SimpleNamespace(
-            classes=lambda raw, config: classes, parts=lambda raw, config: parts, read=lambda raw, config: iter(shapes)
+            classes=lambda raw, config: classes,
+            parts=lambda raw, config: parts,
+            read=lambda raw, config: iter(shapes),
+            **{name: lambda raw, config, value=value: value for name, value in (more or {}).items()},
         )
         monkeypatch.setattr(plugins, "find", lambda package, kind: plugin)
         layout = Layout(tmp_path / "results")
@@ -125,6 +129,44 @@ def test_unusable_data_is_a_problem_and_leaves_finished_work(run: Any, shapes: l
 def test_strict_stops_at_the_first_damaged_shape(run: Any) -> None:
     with pytest.raises(Problem, match="b cannot be used\n  is empty"):
         run([shape("a"), SetAside("b", "is empty")], strict=True)
+
+
+@pytest.mark.parametrize("expected", [2, 3, 300])
+def test_a_plugin_that_knows_its_count_gives_the_same_file(run: Any, expected: int) -> None:
+    shapes = [shape("a", part=np.array([1, 0, 0, 1])), SetAside("c", "is empty"), shape("b", points=SQUARE + 1)]
+    layout = run(shapes, parts=("lid", "body"))
+    with store.open_h5(layout.canonical("data")) as file:
+        without = {name: data[:].tolist() for name, data in file.items()}
+    run(shapes, parts=("lid", "body"), more={"count": expected})
+    with store.open_h5(layout.canonical("data")) as file:
+        assert file["points"].chunks is None
+        assert store.attributes(file)["parts"] == ["lid", "body"]
+        assert {name: data[:].tolist() for name, data in file.items()} == without
+    assert len(list(layout.canonical("data").parent.iterdir())) == 2
+
+
+def test_many_blocks_keep_every_row_in_its_place(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jepa3d.stages.convert.BLOCK", 3 * SQUARE.nbytes)
+    for more in ({}, {"count": 7}, {"count": 8}):
+        layout = run([shape(str(i), points=SQUARE + i) for i in range(7)], more=more)
+        with store.open_h5(layout.canonical("data")) as file:
+            assert file["points"][:, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_the_plugins_own_audit_is_in_the_audit(run: Any) -> None:
+    layout = run([shape("a")], more={"audit": {"lists": 3}})
+    assert store.read_json(layout.audit("data"))["raw"] == {"lists": 3}
+
+
+def test_an_error_of_reading_is_not_reported_as_one_of_writing(run: Any) -> None:
+    def broken(error: Exception) -> Iterator[Shape]:
+        yield shape("a")
+        raise error
+
+    with pytest.raises(Problem, match="data: the raw files cannot be read"):
+        run(broken(OSError(5, "Input/output error")))
+    with pytest.raises(PluginError, match="a bug"):
+        run(broken(ValueError("a bug")))
 
 
 def test_shapes_of_one_split_only_need_no_other(run: Any) -> None:

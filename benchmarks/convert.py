@@ -1,0 +1,131 @@
+"""How fast `convert` is beside plain `np.load`, and how much memory it takes.
+
+    python benchmarks/convert.py [--shapes 2000] [--points 8192] [--out FILE.json]
+
+Forges a labelled folder of `.npy` files (float32 [points, 3]), reads it with plain `np.load` on the same cores (the
+faster of one process a core and one thread a core), then converts it. Files are read once before the clock starts,
+so that both find them in the same state. `written` is what the result costs at the least: its bytes, flushed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from jepa3d import store
+from jepa3d.datasets import folder
+from jepa3d.layout import Layout
+from jepa3d.parallel import workers
+from jepa3d.stages.convert import convert
+
+SPLITS = ("train", "test")
+
+
+def forge(root: Path, shapes: int, points: int) -> list[Path]:
+    """Ten classes; four shapes in five are for training."""
+    base = np.random.default_rng(0).normal(size=(points, 3)).astype(np.float32)
+    paths = []
+    for number in range(shapes):
+        path = root / SPLITS[number % 5 == 0] / f"class{number // 5 % 10}" / f"{number:06d}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, base + np.float32(number))
+        paths.append(path)
+    return paths
+
+
+def load_all(paths: list[Path]) -> None:
+    for path in paths:
+        np.load(path)
+
+
+def plain(paths: list[Path], pool: Callable[..., Any]) -> float:
+    """Seconds of plain `np.load` over all files, the pool already running."""
+    count = workers()
+    pieces = [paths[start::count] for start in range(count)]
+    with pool(count) as running:
+        list(running.map(load_all, [piece[:1] for piece in pieces]))
+        start = time.perf_counter()
+        list(running.map(load_all, pieces))
+        return time.perf_counter() - start
+
+
+def converted(root: Path, results: Path, points: int, **settings: Any) -> float:
+    config = folder.Config(root=str(root), points=points, **settings)
+    layout = Layout(results)
+    store.write_json(layout.source("data"), {"how": "forged"})
+    start = time.perf_counter()
+    convert(SimpleNamespace(dataset=lambda name: config), layout, "data")  # type: ignore[arg-type]
+    return time.perf_counter() - start
+
+
+def written(path: Path, size: int) -> float:
+    block = b"\1" * (1 << 22)
+    start = time.perf_counter()
+    with store.replacing(path) as temporary, temporary.open("wb") as file:
+        for _ in range(size // len(block)):
+            file.write(block)
+    return time.perf_counter() - start
+
+
+def processes(count: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("forkserver"))
+
+
+def measure(shapes: int, points: int, repeats: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="jepa3d-convert-") as name:
+        here = Path(name)
+        paths = forge(here / "raw", shapes, points)
+        load_all(paths)
+        rows: dict[str, float] = {}
+        for _ in range(repeats):
+            trial = {
+                "np.load, processes": plain(paths, processes),
+                "np.load, threads": plain(paths, ThreadPoolExecutor),
+                "written": written(here / "bytes", shapes * points * 12),
+                "convert": converted(here / "raw", here / "a", points, normalise="none"),
+                "convert, unit sphere": converted(here / "raw", here / "b", points),
+                "convert, unit sphere, 2048 points": converted(here / "raw", here / "c", min(2048, points)),
+            }
+            rows = {key: min(seconds, rows.get(key, seconds)) for key, seconds in trial.items()}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"shapes": shapes, "points": points, "workers": workers(), "seconds": rows, "peak_mib": round(peak)}
+
+
+def show(found: dict[str, Any]) -> None:
+    seconds = found["seconds"]
+    best = min(seconds["np.load, processes"], seconds["np.load, threads"])
+    table = Table("", "s", "files/s", "speed of np.load = 1")
+    for name, value in seconds.items():
+        table.add_row(name, f"{value:.2f}", f"{found['shapes'] / value:.0f}", f"{best / value:.2f}")
+    Console().print(table)
+    Console().print(f"{found['workers']} workers, peak memory {found['peak_mib']} MiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", type=int, default=2000)
+    parser.add_argument("--points", type=int, default=8192)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    found = measure(given.shapes, given.points, given.repeats)
+    show(found)
+    if given.out:
+        given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Foreign `.npz` files: every declared size checked against the archive before anything is read, never a pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from jepa3d.problem import Problem
+
+LARGEST = 1 << 30  # bytes that are read at once
+PACKED = 1100  # deflate cannot pack tighter than 1 : 1032
+DAMAGE = (ValueError, TypeError, SyntaxError, EOFError, OverflowError, MemoryError, RuntimeError, KeyError)
+ERRORS = (*DAMAGE, OSError, zipfile.BadZipFile, zlib.error)
+
+
+class Member(NamedTuple):
+    """One array of the archive; nothing of it has been read but its header."""
+
+    archive: zipfile.ZipFile
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self) -> NDArray[Any]:
+        return next(self._blocks(self.shape))
+
+    def rows(self) -> Iterator[NDArray[Any]]:
+        """The rows one by one: the memory is one row."""
+        for _, row in zip(range(self.shape[0]), self._blocks(self.shape[1:]), strict=False):
+            yield row
+
+    def _blocks(self, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+        size = math.prod(shape) * self.dtype.itemsize
+        if size > LARGEST:
+            raise ValueError(f"'{self.name}' declares {size:,} bytes")
+        with self.archive.open(f"{self.name}.npy") as file:
+            _header(file)
+            while True:
+                data = file.read(size)
+                if len(data) != size:
+                    raise EOFError(f"'{self.name}' ends early")
+                yield np.frombuffer(data, self.dtype).reshape(shape)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[dict[str, Member]]:
+    """The arrays of numbers and of text in an archive. Any fault of it is a Problem."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield {m.name: m for info in archive.infolist() if (m := _member(archive, info)) is not None}
+    except ERRORS as error:
+        raise Problem(f"{path}: a damaged or wrong .npz file", " ".join(str(error).split())[:200]) from None
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member | None:
+    """None for what is no array, and for arrays of objects, which could only be read by running them."""
+    name = info.filename.removesuffix(".npy")
+    if name == info.filename:
+        return None
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"'{name}' is packed in a way that numpy does not use")
+    with archive.open(info) as file:
+        shape, fortran, dtype = _header(file)
+        start = file.tell()
+    if dtype.kind not in "fiubU":
+        return None
+    size = math.prod(shape) * dtype.itemsize
+    if fortran and len(shape) > 1:
+        raise ValueError(f"'{name}' is stored column by column")
+    if any(n < 0 for n in shape) or size + start != info.file_size or size > info.compress_size * PACKED:
+        raise ValueError(f"'{name}' declares {shape} {dtype}, which the archive does not hold")
+    return Member(archive, name, shape, dtype)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy.read_magic(file)
+    reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    return reader(file, max_header_size=10_000)  # type: ignore[no-any-return]
