@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jepa3d.ops.primitives import AXES, Points
+from jepa3d.ops.primitives import AXES, Number, Points
 
 
 def _frame(axis: str) -> tuple[int, int, int]:
@@ -16,7 +16,7 @@ def _frame(axis: str) -> tuple[int, int, int]:
     return along, (along + 1) % 3, (along + 2) % 3
 
 
-def taper(points: Points, axis: str, amount: float) -> Points:
+def taper(points: Points, axis: str, amount: Number) -> Points:
     """Cross-sections scaled by 1 + amount * t at t along the axis."""
     along, i, j = _frame(axis)
     tapered = points.copy()
@@ -24,7 +24,7 @@ def taper(points: Points, axis: str, amount: float) -> Points:
     return tapered
 
 
-def twist(points: Points, axis: str, angle: float) -> Points:
+def twist(points: Points, axis: str, angle: Number) -> Points:
     """Cross-sections turned by angle/2 * t at t along the axis: `angle` radians from -1 to 1."""
     along, i, j = _frame(axis)
     turn = angle / 2 * points[:, along]
@@ -35,7 +35,7 @@ def twist(points: Points, axis: str, angle: float) -> Points:
     return twisted
 
 
-def bend(points: Points, axis: str, angle: float) -> Points:
+def bend(points: Points, axis: str, angle: Number) -> Points:
     """The axis becomes an arc of a circle, in the plane of the axis and the next one (x -> y -> z -> x).
 
     `angle` is the radians between the directions at -1 and 1; lengths along the axis itself are kept.

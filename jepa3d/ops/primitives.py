@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Points = Float[np.ndarray, "P 3"]
+Number = float | int
+Curve = Sequence[Any] | NDArray[Any]  # points in order, [L, ...]
 AXES = {"x": 0, "y": 1, "z": 2}
 
 
@@ -24,14 +26,14 @@ class Mesh(NamedTuple):
     vertices: Float[np.ndarray, "V 3"]
     faces: Int[np.ndarray, "F 3"]
 
-    def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Mesh:
+    def moved(self, x: Number = 0.0, y: Number = 0.0, z: Number = 0.0) -> Mesh:
         return Mesh(self.vertices + np.array((x, y, z)), self.faces)
 
-    def scaled(self, x: float = 1.0, y: float = 1.0, z: float = 1.0) -> Mesh:
+    def scaled(self, x: Number = 1.0, y: Number = 1.0, z: Number = 1.0) -> Mesh:
         """Scaled about the origin; a negative number mirrors."""
         return Mesh(self.vertices * (x, y, z), self.faces)
 
-    def turned(self, axis: str, angle: float) -> Mesh:
+    def turned(self, axis: str, angle: Number) -> Mesh:
         """Turned about an axis through the origin by `angle` radians, counter-clockwise seen against the axis."""
         return Mesh(rotate(self.vertices, axis, angle), self.faces)
 
@@ -44,7 +46,7 @@ class Sample(NamedTuple):
     label: Int[np.ndarray, "P"]
 
 
-def rotate(points: Points, axis: str, angle: float) -> Points:
+def rotate(points: Points, axis: str, angle: Number) -> Points:
     """Points turned about a coordinate axis through the origin (radians, right-handed)."""
     i, j = ((1, 2), (2, 0), (0, 1))[AXES[axis]]
     cos, sin = np.cos(angle), np.sin(angle)
@@ -86,12 +88,12 @@ def _unit_box(cells: int) -> Mesh:
     return join([grid(np.stack(side, -1)) for side in sides])
 
 
-def box(x: float, y: float, z: float) -> Mesh:
+def box(x: Number, y: Number, z: Number) -> Mesh:
     """A box with these edges, centred."""
     return _unit_box(3).scaled(x, y, z)
 
 
-def densify(path: ArrayLike, pieces: int = 6) -> NDArray[np.float64]:
+def densify(path: Curve, pieces: int = 6) -> NDArray[np.float64]:
     """A polyline whose long segments are cut, so that none is longer than about 1/pieces of the whole."""
     path = np.asarray(path, float)
     steps = np.diff(path, axis=0)
@@ -108,7 +110,7 @@ def _circle(segments: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.cos(angle), np.sin(angle)
 
 
-def lathe(profile: ArrayLike, segments: int = 20) -> Mesh:
+def lathe(profile: Curve, segments: int = 20) -> Mesh:
     """The surface of revolution about y of a polyline of (radius, height)."""
     dense = densify(profile)
     cos, sin = _circle(segments)
@@ -116,26 +118,26 @@ def lathe(profile: ArrayLike, segments: int = 20) -> Mesh:
     return grid(np.stack([radius * cos, height, radius * sin], -1), closed=True)
 
 
-def cylinder(radius: float, height: float, top: float | None = None, segments: int = 16) -> Mesh:
+def cylinder(radius: Number, height: Number, top: Number | None = None, segments: int = 16) -> Mesh:
     """A closed cylinder that stands on y = 0; with `top`, a cone's frustum with that upper radius."""
     top = radius if top is None else top
     return lathe([(0, 0), (radius, 0), (top, height), (0, height)], segments)
 
 
-def ball(x: float, y: float, z: float) -> Mesh:
+def ball(x: Number, y: Number, z: Number) -> Mesh:
     """An ellipsoid with these half-axes, centred."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, 11)
     return lathe(np.stack([np.cos(angle), np.sin(angle)], 1)).scaled(x, y, z)
 
 
-def ring(radius: float, thickness: float, width: float = 1.0, segments: int = 24) -> Mesh:
+def ring(radius: Number, thickness: Number, width: Number = 1.0, segments: int = 24) -> Mesh:
     """A torus about y: `thickness` is the tube's radius, `width` stretches it along the axis."""
     cos, sin = _circle(10)
     profile = np.stack([radius + thickness * cos, thickness * width * sin], 1)
     return lathe(np.concatenate([profile, profile[:1]]), segments)
 
 
-def tube(path: ArrayLike, radius: ArrayLike, flat: float = 1.0, segments: int = 8) -> Mesh:
+def tube(path: Curve, radius: Number | Curve, flat: Number = 1.0, segments: int = 8) -> Mesh:
     """A closed tube along a polyline [L, 3] with one radius, or one for each of its points.
 
     `flat` scales the tube across the path's plane: a strap for flat < 1.
@@ -155,7 +157,7 @@ def tube(path: ArrayLike, radius: ArrayLike, flat: float = 1.0, segments: int = 
     return grid(line[:, None] + girth[:, None, None] * around, closed=True)
 
 
-def loft(stations: ArrayLike, power: float = 2.0, segments: int = 20) -> Mesh:
+def loft(stations: Curve, power: Number = 2.0, segments: int = 20) -> Mesh:
     """A closed body along x through superellipses, |z/w|^power + |(y - middle)/h|^power = 1.
 
     stations: [S, 4] rows of (x, half-width w, lowest y, highest y).
@@ -170,7 +172,7 @@ def loft(stations: ArrayLike, power: float = 2.0, segments: int = 20) -> Mesh:
     return grid(np.stack([np.broadcast_to(x, y.shape), y, open_ * half * cos], -1), closed=True)
 
 
-def plate(one: ArrayLike, other: ArrayLike, thickness: float) -> Mesh:
+def plate(one: Curve, other: Curve, thickness: Number) -> Mesh:
     """The plate between two curves of the x-y plane, [L, 2] each, as thick as this along z, centred at z = 0."""
     both = densify(np.concatenate([np.asarray(one, float), np.asarray(other, float)], 1))
     one, other = both[:, :2], both[:, 2:]

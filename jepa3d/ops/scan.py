@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jepa3d.ops.primitives import Points
+from jepa3d.ops.primitives import Number, Points
 
 BIAS = 0.02  # a point this far behind what its pixel shows is still the same surface; in radii of the object
 
@@ -28,7 +28,7 @@ def incidence(points: Points, normals: Points, camera: Float[np.ndarray, "3"]) -
 
 
 def visible(
-    points: Points, facing: Float[np.ndarray, "P"], camera: Float[np.ndarray, "3"], pixels: int, extent: float = 1.0
+    points: Points, facing: Float[np.ndarray, "P"], camera: Float[np.ndarray, "3"], pixels: int, extent: Number = 1.0
 ) -> Bool[np.ndarray, "P"]:
     """The points that no other hides from the camera: a z-buffer with a slope-scaled bias, as for shadow maps.
 
@@ -52,7 +52,7 @@ def visible(
 
 
 def density(
-    points: Points, facing: Float[np.ndarray, "P"], camera: Float[np.ndarray, "3"], strength: float
+    points: Points, facing: Float[np.ndarray, "P"], camera: Float[np.ndarray, "3"], strength: Number
 ) -> Float[np.ndarray, "P"]:
     """Pixels per area of surface, cos(incidence) / distance^2, to the power `strength`: 0 is uniform, 1 is a camera."""
     ray = camera - points

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from jepa3d.ops.primitives import Mesh
+from jepa3d.ops.primitives import Mesh, Number
 
 Pieces = list[tuple[str, Mesh]]  # (name of the part, its surface); a part may have several pieces
 Choice = TypeVar("Choice")
@@ -19,11 +19,11 @@ class Draw:
     def __init__(self, random: np.random.Generator) -> None:
         self.random = random
 
-    def __call__(self, low: float, high: float) -> float:
+    def __call__(self, low: Number, high: Number) -> float:
         """Uniform between the two."""
         return low + (high - low) * self.random.random()
 
-    def log(self, low: float, high: float) -> float:
+    def log(self, low: Number, high: Number) -> float:
         """Log-uniform: as often below the geometric middle as above."""
         return float(low * (high / low) ** self.random.random())
 
@@ -31,7 +31,7 @@ class Draw:
         """A whole number, both ends included."""
         return low + int(self.random.random() * (high - low + 1))
 
-    def chance(self, probability: float) -> bool:
+    def chance(self, probability: Number) -> bool:
         return bool(self.random.random() < probability)
 
     def pick(self, choices: Sequence[Choice]) -> Choice:
