@@ -37,7 +37,8 @@ class FrozenModel(BaseModel):
 
 
 def _as_tuple(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    """One name stands for a list of one."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]

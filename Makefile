@@ -1,0 +1,36 @@
+# `make all` sets up and runs the study that params.yaml chooses; `make test` sets up and runs the tests.
+PYTHON ?= python3
+VENV   ?= .venv
+CORES  ?= all
+BIN     = $(VENV)/bin
+READY   = $(VENV)/ready
+
+.PHONY: all setup test test-slow lint clean help
+
+all: $(READY)             ## build the chosen study: tables in results/report/index.html
+	@. $(BIN)/activate && snakemake --cores $(CORES) all
+
+setup: $(READY)           ## only make the environment
+
+test: $(READY)            ## the unit tests, under two minutes
+	@. $(BIN)/activate && pytest -m "not slow and not slurm and not dvc"
+
+test-slow: $(READY)       ## end to end, Slurm and DVC tests
+	@. $(BIN)/activate && pytest -m "slow or slurm or dvc"
+
+lint: $(READY)            ## formatting, lint, types, floors
+	@. $(BIN)/activate && ruff format --check . && ruff check . && mypy && lint-imports && snakefmt --check Snakefile workflow
+
+clean:                    ## remove everything that was computed; the environment stays
+	rm -rf results/raw results/canonical results/patches results/pretrain results/.state results/features \
+	  results/evals results/report .snakemake
+
+help:                     ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"jepa3d needs Python 3.11 to 3.13; {sys.executable} is {v[0]}.{v[1]}: give another with make PYTHON=python3.12 all")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

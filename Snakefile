@@ -1,0 +1,43 @@
+"""3D-JEPA from raw archive to final tables. `snakemake --cores all all` builds the study that params.yaml chooses.
+
+Every rule is one `jepa3d VERB ...`: any line that Snakemake prints can be copied and run by hand. This file imports
+floor 0 of the package only, so a dry run needs no torch.
+"""
+
+from jepa3d import config as configuration
+from jepa3d.layout import Layout
+from jepa3d.problem import Problem
+from snakemake.exceptions import WorkflowError
+
+# Only *where* things are may come from the command line (--config); *what* is computed stands in params.yaml.
+PARAMS_FILE = config.get("params", "params.yaml")
+RESULTS = config.get("results", "results")
+
+try:
+    PARAMS = configuration.load(PARAMS_FILE)
+except Problem as problem:
+    raise WorkflowError(str(problem))
+
+LAYOUT = Layout(RESULTS)
+STUDY = PARAMS.chosen
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/download.smk"
+include: "workflow/rules/convert.smk"
+include: "workflow/rules/patchify.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/embed.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output.metrics,
+        rules.report.output.page,
+
+
+onstart:
+    shell(f"{JEPA3D} check")

@@ -1,0 +1,157 @@
+"""The command line: the seven verbs, `doctor` and `encode`. A Problem becomes three lines and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jepa3d import __version__, config
+from jepa3d.layout import Layout
+from jepa3d.problem import Problem
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+Seed = Annotated[int, typer.Option(min=0, help="One of the study's seeds.")]
+
+
+class _Context:
+    params: Path = Path("params.yaml")
+    results: Path = Path("results")
+
+
+def _load() -> tuple[config.Params, Layout]:
+    return config.load(_Context.params), Layout(_Context.results)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"jepa3d {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    params: Annotated[Path, typer.Option(help="The file that says what is computed.")] = Path("params.yaml"),
+    results: Annotated[Path, typer.Option(help="The folder that everything is written to.")] = Path("results"),
+    threads: Annotated[int, typer.Option(min=0, help="Threads and processes to use; 0: all cores at hand.")] = 0,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    _Context.params, _Context.results = params, results
+    if threads:
+        os.environ["JEPA3D_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _limit_torch() -> None:
+    import torch
+
+    from jepa3d.parallel import workers
+
+    torch.set_num_threads(workers())
+
+
+@app.command()
+def download(dataset: str) -> None:
+    """Fetch a data set's raw files, or record where they are."""
+    from jepa3d.stages.download import download as stage
+
+    params, layout = _load()
+    stage(params, layout, dataset)
+
+
+@app.command()
+def convert(dataset: str) -> None:
+    """Raw files -> one canonical HDF5 file."""
+    from jepa3d.stages.convert import convert as stage
+
+    params, layout = _load()
+    stage(params, layout, dataset)
+
+
+@app.command()
+def patchify(scheme: str, dataset: str) -> None:
+    """Cache the FPS and KNN indices of a data set's patches."""
+    from jepa3d.stages.patchify import patchify as stage
+
+    params, layout = _load()
+    stage(params, layout, scheme, dataset)
+
+
+@app.command()
+def pretrain(run: str, seed: Seed) -> None:
+    """Train a run, or go on where it was stopped."""
+    from jepa3d.fit import Stopped
+    from jepa3d.stages.pretrain import pretrain as stage
+
+    params, layout = _load()
+    _limit_torch()
+    try:
+        stage(params, layout, run, seed)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise typer.Exit(128 + stopped.signal) from None
+
+
+@app.command()
+def embed(run: str, dataset: str, seed: Seed) -> None:
+    """Features of a data set by a trained encoder."""
+    from jepa3d.stages.embed import embed as stage
+
+    params, layout = _load()
+    _limit_torch()
+    stage(params, layout, run, dataset, seed)
+
+
+@app.command()
+def evaluate(run: str, evaluation: Annotated[str, typer.Argument(metavar="EVAL")], seed: Seed) -> None:
+    """Score a trained encoder by one evaluation."""
+    from jepa3d.stages.evaluate import evaluate as stage
+
+    params, layout = _load()
+    stage(params, layout, run, evaluation, seed)
+
+
+@app.command()
+def report() -> None:
+    """Tables, pictures and metrics.json of the chosen study."""
+    from jepa3d.stages.report import report as stage
+
+    params, layout = _load()
+    stage(params, layout)
+
+
+@app.command()
+def doctor() -> None:
+    """What the chosen study needs, what is there, and how to get what is missing."""
+    from jepa3d.doctor import doctor as examine
+
+    params, layout = _load()
+    raise typer.Exit(examine(params, layout))
+
+
+@app.command()
+def check() -> None:
+    """Check params.yaml as a whole, objectives included; says nothing when all is well."""
+    params, _ = _load()
+    config.check_objectives(params)
+
+
+def main() -> None:
+    """The entry point: a user's mistake is three lines, never a traceback."""
+    try:
+        app()
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written is left", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        sys.exit(128 + signal.SIGPIPE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Features that need no training, in the shape of an encoder: the baselines that every method has to beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from jepa3d.ops.descriptors import hand_made
+
+if TYPE_CHECKING:
+    from jepa3d.nets.encoder import Patches
+
+
+class RawCentres(nn.Module):
+    """The coordinates of the patch centres, in the order of farthest point sampling."""
+
+    def forward(self, patches: Patches) -> Float[Tensor, "B N 3"]:
+        return patches.centres
+
+    def pool(self, tokens: Float[Tensor, "B N 3"]) -> Float[Tensor, "B F"]:
+        return tokens.flatten(1)
+
+
+class HandMade(nn.Module):
+    """Quantiles of distances, radii and heights of the whole cloud: 1 token of 129 numbers."""
+
+    def forward(self, patches: Patches) -> Float[Tensor, "B 1 F"]:
+        return hand_made(patches.points)[:, None]
+
+    def pool(self, tokens: Float[Tensor, "B 1 F"]) -> Float[Tensor, "B F"]:
+        return tokens[:, 0]
+
+
+PLAIN: dict[str, type[nn.Module]] = {"raw_centres": RawCentres, "hand_made": HandMade}

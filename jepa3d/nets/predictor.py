@@ -1,0 +1,68 @@
+"""The predictor g (section 4.4): from context representations and target positions to target representations."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from jepa3d.config import FrozenModel, Model
+from jepa3d.nets.transformer import Block, initialise
+
+
+class PredictorConfig(FrozenModel):
+    """`joint`: one sequence of context and mask tokens (the document). `cross`: mask tokens that look at the context
+    anew in every layer (the paper's context-aware decoder, as its abstract has it). Width: None is the encoder's."""
+
+    kind: Literal["joint", "cross"] = "joint"
+    depth: PositiveInt = 6
+    width: PositiveInt | None = None
+    heads: PositiveInt | None = None
+    mlp_ratio: PositiveFloat = 4.0
+
+
+class Predictor(nn.Module):
+    """A lightweight Transformer with one shared, learnable mask token."""
+
+    def __init__(self, config: PredictorConfig, model: Model) -> None:
+        super().__init__()
+        width = config.width or model.width
+        heads = config.heads or model.heads
+        self.cross = config.kind == "cross"
+        same = width == model.width
+        self.into = nn.Identity() if same else nn.Linear(model.width, width)
+        self.into_position = nn.Identity() if same else nn.Linear(model.width, width)
+        self.mask_token = nn.Parameter(torch.zeros(width))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, config.mlp_ratio, cross=self.cross) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, model.width)
+        initialise(self)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    def forward(
+        self,
+        context: Float[Tensor, "B C D"],
+        context_position: Float[Tensor, "B C D"],
+        context_valid: Bool[Tensor, "B C"],
+        target_position: Float[Tensor, "B T D"],
+        target_valid: Bool[Tensor, "B T"],
+    ) -> Float[Tensor, "B T D"]:
+        """Predicted representations at the target positions; padded positions are neither read nor meaningful."""
+        memory = self.into(context) + self.into_position(context_position)
+        masks = self.mask_token + self.into_position(target_position)
+        if self.cross:
+            x = masks
+            for block in self.blocks:
+                x = block(x, target_valid, memory, context_valid)
+        else:
+            x = torch.cat([memory, masks], 1)
+            valid = torch.cat([context_valid, target_valid], 1)
+            for block in self.blocks:
+                x = block(x, valid)
+            x = x[:, memory.shape[1] :]
+        return self.out(self.norm(x))

@@ -1,0 +1,91 @@
+"""The mini-PointNet (section 4.1, step 3) and the positional encodings of patch centres (step 4)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jepa3d import config
+
+
+class TwoStage(nn.Module):
+    """The community's mini-PointNet: point MLP, max, the maximum put beside every point, point MLP, max.
+
+    The layer after the concat acts on [maximum, point]. `split` applies the two halves of its weight before they
+    are broadcast: W [m; x] = W_m m + W_x x, the same function with K - 1 of K products with W_m saved.
+    """
+
+    def __init__(self, width: int, widths: tuple[int, int, int], split: bool) -> None:
+        super().__init__()
+        first, second, third = widths
+        self.point = nn.Linear(3, first, bias=False)
+        self.point_norm = nn.BatchNorm1d(first)
+        self.lift = nn.Linear(first, second)
+        self.join = nn.Linear(2 * second, third, bias=False)
+        self.join_norm = nn.BatchNorm1d(third)
+        self.out = nn.Linear(third, width)
+        self.split = split
+
+    def forward(self, patches: Float[Tensor, "*B K 3"]) -> Float[Tensor, "*B D"]:
+        points = patches.shape[-2]
+        x = F.relu(self.point_norm(self.point(patches.reshape(-1, 3))))
+        x = self.lift(x).view(-1, points, self.lift.out_features)
+        top = x.amax(1, keepdim=True)
+        if self.split:
+            half = self.lift.out_features
+            x = F.linear(x, self.join.weight[:, half:]) + F.linear(top, self.join.weight[:, :half])
+        else:
+            x = self.join(torch.cat([top.expand_as(x), x], -1))
+        x = F.relu(self.join_norm(x.flatten(0, 1)))
+        return self.out(x).view(*patches.shape[:-2], points, -1).amax(-2)
+
+
+class Single(nn.Module):
+    """The document's mini-PointNet to the letter: t_i = MaxPool(MLP(G_i - c_i))."""
+
+    def __init__(self, width: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        sizes = [3, *widths]
+        layers: list[nn.Module] = []
+        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
+        self.mlp = nn.Sequential(*layers, nn.Linear(sizes[-1], width))
+
+    def forward(self, patches: Float[Tensor, "*B K 3"]) -> Float[Tensor, "*B D"]:
+        return self.mlp(patches.reshape(-1, 3)).view(*patches.shape[:-1], -1).amax(-2)
+
+
+class Sinusoidal(nn.Module):
+    """Fixed sines and cosines of each coordinate, at frequencies pi/2 to 2^4 pi, padded with zeros to the width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        count = width // 6
+        self.register_buffer("frequency", math.pi * torch.logspace(-1, 4, count, base=2.0), persistent=False)
+        self.padding = width - 6 * count
+
+    def forward(self, centres: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B D"]:
+        phase = (centres[..., None] * self.frequency).flatten(-2)
+        return F.pad(torch.cat([phase.sin(), phase.cos()], -1), (0, self.padding))
+
+
+def tokenizer(model: config.Model) -> nn.Module:
+    """The mini-PointNet that a model's entry asks for."""
+    entry = model.tokenizer
+    if entry.kind == "single":
+        return Single(model.width, entry.widths)
+    first, second, third = entry.widths
+    return TwoStage(model.width, (first, second, third), entry.split)
+
+
+def position(model: config.Model) -> nn.Module:
+    """PosEnc of step 4: 3-128-GELU-D (the family's), one linear layer, or sines and cosines."""
+    if model.position == "sinusoidal":
+        return Sinusoidal(model.width)
+    if model.position == "linear":
+        return nn.Linear(3, model.width)
+    return nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, model.width))

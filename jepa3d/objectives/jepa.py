@@ -1,0 +1,222 @@
+"""3D-JEPA (sections 4 to 7, Algorithm 1): predict what an EMA encoder says about masked regions.
+
+Every field of the Config is a switch of docs/method.md; the defaults are the design document to the letter.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from jepa3d import config
+from jepa3d.batches import Batch
+from jepa3d.config import Fraction, FrozenModel
+from jepa3d.nets.encoder import Encoder, Patches
+from jepa3d.nets.predictor import Predictor, PredictorConfig
+from jepa3d.objectives import Base, Loss
+from jepa3d.ops.geometry import gather
+from jepa3d.ops.masking import Mask, draws_needed, pack, sample
+from jepa3d.ops.schedule import cosine
+
+Share = tuple[Fraction, Fraction]
+
+
+class MaskConfig(FrozenModel):
+    """Section 4.5. `ratio` is r and `blocks` is M of Algorithm 2; the other fields are deviations."""
+
+    blocks: PositiveInt = 4
+    ratio: float = Field(default=0.6, gt=0.0, lt=1.0)
+    fill: Literal["literal", "exact"] = "literal"
+    seeds: Literal["random", "fps"] = "random"
+    block_scale: Share | None = None  # each block's share of the patches, drawn for each shape; None: r / M
+    context: Literal["complement", "block"] = "complement"
+    context_scale: Share = (0.85, 1.0)  # of `context: block`
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.block_scale is not None and self.fill == "exact":
+            raise ValueError("block_scale draws the sizes, fill: exact fixes their sum: choose one")
+        return self
+
+
+class Ema(FrozenModel):
+    """The momentum of section 4.3: a cosine from start to end over the training."""
+
+    start: Fraction = 0.996
+    end: Fraction = 1.0
+
+
+class Config(FrozenModel):
+    kind: Literal["jepa"] = "jepa"
+    mask: MaskConfig = MaskConfig()
+    predictor: PredictorConfig = PredictorConfig()
+    loss: Literal["mse", "smooth_l1", "cosine"] = "mse"
+    beta: PositiveFloat = 1.0  # of smooth_l1
+    target_norm: Literal["layer", "l2", "none"] = "layer"
+    target_sees: Literal["targets", "all"] = "targets"
+    target_tokenizer: Literal["ema", "shared"] = "ema"
+    tokenize: Literal["all", "used"] = "all"  # used: the student's tokenizer skips patches whose tokens nobody reads
+    predict: Literal["joint", "per_block"] = "joint"
+    ema: Ema = Ema()
+
+
+class Objective(Base):
+    def __init__(self, settings: Config, model: config.Model, classes: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = Encoder(model)
+        self.predictor = Predictor(settings.predictor, model)
+        self.target = copy.deepcopy(self.encoder).requires_grad_(False).eval()
+
+    def encoders(self) -> dict[str, torch.nn.Module]:
+        return {"context": self.encoder, "target": self.target}
+
+    def train(self, mode: bool = True) -> Self:
+        """The target encoder stays in evaluation mode: its BatchNorm uses the copied running statistics."""
+        super().train(mode)
+        self.target.eval()
+        return self
+
+    def forward(self, batch: Batch) -> Loss:
+        """Algorithm 1, lines 4 to 20."""
+        patches = batch.patches()
+        mask = self.draw_mask(patches.centres, batch)
+        context_at, context_valid = pack(mask.context)
+        target_at, target_valid = pack(mask.target)
+
+        tokens = self._tokens(patches, mask.context)
+        positions = self.encoder.position(patches.centres)
+        context_positions = gather(positions, context_at)
+        context = self.encoder.trunk(gather(tokens, context_at), context_positions, context_valid)
+
+        target = self._targets(patches, tokens.detach(), target_at, target_valid)  # on the grid of all patches
+        if self.settings.predict == "joint":
+            asked, asked_valid = target_at, target_valid
+            predicted = self.predictor(
+                context, context_positions, context_valid, gather(positions, asked), asked_valid
+            )
+        else:
+            blocks = mask.block.shape[1]
+            asked, asked_valid = pack((mask.block & mask.target[:, None]).flatten(0, 1))
+            target, positions, context, context_positions, context_valid = (
+                x.repeat_interleave(blocks, 0) for x in (target, positions, context, context_positions, context_valid)
+            )
+            predicted = self.predictor(
+                context, context_positions, context_valid, gather(positions, asked), asked_valid
+            )
+        wanted = gather(target, asked)
+        distance = DISTANCES[self.settings.loss](predicted, wanted, self.settings.beta)
+        return Loss(
+            mean_over_targets(distance, asked_valid),
+            {
+                "mask_ratio": mask.target.float().mean(),
+                "context_ratio": mask.context.float().mean(),
+                "target_std": spread(wanted.detach(), asked_valid),
+                "predicted_std": spread(predicted.detach(), asked_valid),
+            },
+        )
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Line 24: the EMA of every parameter; BatchNorm's buffers are copied, not averaged (method.md 7)."""
+        momentum = cosine(progress, self.settings.ema.start, self.settings.ema.end)
+        ema, student = list(self.target.parameters()), list(self.encoder.parameters())
+        torch._foreach_lerp_(ema, student, 1.0 - momentum)
+        for copied, own in zip(self.target.buffers(), self.encoder.buffers(), strict=True):
+            copied.copy_(own)
+
+    def draw_mask(self, centres: Float[Tensor, "B N 3"], batch: Batch) -> Mask:
+        entry = self.settings.mask
+        return sample(
+            centres,
+            batch.uniform("mask", draws_needed(entry.blocks)),
+            entry.blocks,
+            entry.ratio,
+            entry.fill,
+            entry.seeds,
+            entry.block_scale,
+            entry.context_scale if entry.context == "block" else None,
+        )
+
+    def _tokens(self, patches: Patches, context: Bool[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
+        """Line 6. With an EMA tokenizer nobody reads the student's tokens of other than context patches."""
+        if self.settings.tokenize == "all" or self.settings.target_tokenizer == "shared":
+            tokens: Tensor = self.encoder.tokenizer(patches.groups)
+            return tokens
+        return _tokenize_some(self.encoder, patches.groups, context)
+
+    @torch.no_grad()
+    def _targets(
+        self,
+        patches: Patches,
+        shared: Float[Tensor, "B N D"],
+        target_at: Int[Tensor, "B T"],
+        target_valid: Bool[Tensor, "B T"],
+    ) -> Float[Tensor, "B N D"]:
+        """Lines 12 to 15: representations by the EMA encoder, normalised; rows of non-targets have no meaning."""
+        positions = self.target.position(patches.centres)
+        share = self.settings.target_tokenizer == "shared"
+        if self.settings.target_sees == "all":
+            grid = self.target.trunk(shared if share else self.target.tokenizer(patches.groups), positions)
+        else:
+            asked = torch.zeros(patches.centres.shape[:2], dtype=torch.bool, device=positions.device)
+            asked.scatter_(1, target_at, target_valid)
+            tokens = shared if share else _tokenize_some(self.target, patches.groups, asked)
+            z = self.target.trunk(gather(tokens, target_at), gather(positions, target_at), target_valid)
+            grid = torch.zeros_like(tokens, dtype=z.dtype)
+            grid.scatter_(1, target_at[..., None].expand_as(z), z)
+        return normalise(grid, self.settings.target_norm)
+
+
+def _tokenize_some(
+    encoder: Encoder, groups: Float[Tensor, "B N K 3"], chosen: Bool[Tensor, "B N"]
+) -> Float[Tensor, "B N D"]:
+    """Tokens of the chosen patches only, packed, so that neither the work nor BatchNorm sees any other."""
+    some = encoder.tokenizer(groups[chosen])
+    tokens = some.new_zeros(*chosen.shape, some.shape[-1])
+    tokens[chosen] = some
+    return tokens
+
+
+def normalise(z: Float[Tensor, "*B D"], how: str) -> Float[Tensor, "*B D"]:
+    """Line 15: LayerNorm without parameters, L2 norm, or nothing."""
+    if how == "layer":
+        return F.layer_norm(z, z.shape[-1:])
+    return F.normalize(z, dim=-1) if how == "l2" else z
+
+
+def squared(predicted: Float[Tensor, "B T D"], target: Float[Tensor, "B T D"], beta: float) -> Float[Tensor, "B T"]:
+    """The squared L2 distance of section 4.6: a sum over D, as in the formula."""
+    return (predicted - target).square().sum(-1)
+
+
+def smooth_l1(predicted: Float[Tensor, "B T D"], target: Float[Tensor, "B T D"], beta: float) -> Float[Tensor, "B T"]:
+    """Huber's loss in place of the square, summed over D likewise (section 2, item 4 allows it)."""
+    return F.smooth_l1_loss(predicted, target, beta=beta, reduction="none").sum(-1)
+
+
+def angle(predicted: Float[Tensor, "B T D"], target: Float[Tensor, "B T D"], beta: float) -> Float[Tensor, "B T"]:
+    """1 - cosine similarity: the paper's loss, as secondary sources have it."""
+    return 1.0 - F.cosine_similarity(predicted, target, dim=-1)
+
+
+DISTANCES = {"mse": squared, "smooth_l1": smooth_l1, "cosine": angle}
+
+
+def mean_over_targets(distance: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
+    """Mean over each shape's targets, then over shapes: section 4.6 and Algorithm 1, line 20 (method.md 4)."""
+    kept = torch.where(valid, distance, 0.0)
+    return (kept.sum(1) / valid.sum(1)).mean()
+
+
+def spread(rows: Float[Tensor, "B T D"], valid: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
+    """Mean over dimensions of the standard deviation over all valid rows: near zero means collapse."""
+    weight = valid[..., None] / valid.sum()
+    mean = (rows * weight).sum((0, 1))
+    return ((rows - mean).square() * weight).sum((0, 1)).sqrt().mean()

@@ -1,0 +1,28 @@
+"""The coordinates of the patch centres as features: what can be had without any network."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from jepa3d import config
+from jepa3d.config import FrozenModel
+from jepa3d.nets.plain import PLAIN
+from jepa3d.objectives import Base
+
+
+class Config(FrozenModel):
+    kind: Literal["raw_centres"] = "raw_centres"
+
+
+class Objective(Base):
+    def __init__(self, settings: Config, model: config.Model, classes: int) -> None:
+        super().__init__()
+        self.encoder = PLAIN["raw_centres"]()
+
+    def kind(self) -> str:
+        return "raw_centres"
+
+    def encoders(self) -> dict[str, nn.Module]:
+        return {"context": self.encoder}

@@ -1,0 +1,46 @@
+"""Supervised training from scratch: what the same encoder reaches when it is given the labels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+from torch.nn import functional as F
+
+from jepa3d import config
+from jepa3d.batches import Batch
+from jepa3d.config import FrozenModel
+from jepa3d.nets.encoder import Encoder
+from jepa3d.objectives import Base, Loss
+from jepa3d.problem import Problem
+
+
+class Config(FrozenModel):
+    kind: Literal["supervised"] = "supervised"
+    smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)  # of the labels
+
+
+class Objective(Base):
+    """Cross-entropy of a linear head on the pooled feature."""
+
+    def __init__(self, settings: Config, model: config.Model, classes: int) -> None:
+        super().__init__()
+        if classes < 2:
+            raise Problem(
+                "supervised training needs labelled data of at least two classes",
+                f"the run's data has {classes}",
+                "give the run labelled data, or another objective",
+            )
+        self.smoothing = settings.smoothing
+        self.encoder = Encoder(model)
+        self.head = nn.Linear(self.encoder.features, classes)
+
+    def encoders(self) -> dict[str, nn.Module]:
+        return {"context": self.encoder}
+
+    def forward(self, batch: Batch) -> Loss:
+        logits = self.head(self.encoder.pool(self.encoder(batch.patches())))
+        correct = (logits.argmax(1) == batch.label).float().mean()
+        total = F.cross_entropy(logits.float(), batch.label, label_smoothing=self.smoothing)
+        return Loss(total, {"train_accuracy": correct})

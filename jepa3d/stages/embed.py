@@ -1,0 +1,61 @@
+"""embed: canonical clouds + patches + encoder -> results/features/<run>/seed<n>/<dataset>.h5.
+
+    context    float32 [n, F]    pooled features of the context encoder
+    target     float32 [n, F]    of its EMA copy, where the run has one
+    label, split, id             as in the canonical file;  attributes: classes, pool, kind
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from jepa3d import batches, config, store
+from jepa3d.layout import Layout
+from jepa3d.nets import encoder
+from jepa3d.parallel import track
+
+BATCH = 128
+
+
+def embed(params: config.Params, layout: Layout, run: str, dataset: str, seed: int) -> None:
+    """Features of every shape of one data set by one trained encoder; no augmentation, no masking (section 8)."""
+    entry: config.Run = params.pick("runs", run)
+    canonical, patches = layout.canonical(dataset), layout.patches(entry.patches, dataset)
+    weights = layout.encoder(run, seed)
+    stamp = store.stamp("embed", {"run": run, "dataset": dataset, "seed": seed}, [canonical, patches, weights])
+    source = batches.open_source(
+        [batches.Part(canonical, patches, batches.split_rows(canonical, None))], entry.fit.memory_gb * 1e9
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    first = encoder.load(weights)
+    arrays = {}
+    for which in first.metadata["which"]:
+        loaded = encoder.load(weights, which).to(device)
+        arrays[which] = features(loaded, source, device, f"embed {run} seed {seed} {dataset}")
+    with store.open_h5(canonical) as file:
+        described = {"label": file["label"][:], "split": store.text(file["split"]), "id": store.text(file["id"])}
+        classes = store.attributes(file)["classes"]
+    store.write_h5(
+        layout.features(run, seed, dataset),
+        arrays | described,
+        stamp,
+        classes=classes,
+        pool=loaded.metadata["model"]["pool"],
+        kind=loaded.metadata["kind"],
+    )
+
+
+@torch.no_grad()
+def features(
+    loaded: encoder.LoadedEncoder, source: batches.Source, device: torch.device, label: str
+) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Pooled features [n, F] of every shape of a source, in its order, from the cached patches."""
+    starts = range(0, len(source), BATCH)
+    pieces = []
+    for start in track(starts, len(starts), label):
+        index = np.arange(start, min(start + BATCH, len(source)))
+        keys = torch.zeros(len(index), dtype=torch.long)
+        batch = batches.to_device(source.rows(index), device, keys, None)
+        pieces.append(loaded.module.pool(loaded.module(batch.patches())).float().cpu().numpy())
+    return np.concatenate(pieces)

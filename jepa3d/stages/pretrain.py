@@ -1,0 +1,139 @@
+"""pretrain: canonical clouds + patches -> results/pretrain/<run>/seed<n>/{encoder.safetensors, config.json, curve.jsonl}.
+
+While it trains, its state lives in results/.state/<run>/seed<n>/: Snakemake, which deletes the declared outputs of a
+job that failed, knows nothing of it. The three files appear together when the training is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jepa3d import batches, config, fit, plugins, store
+from jepa3d.layout import Layout
+from jepa3d.monitor import Watch, warning
+from jepa3d.nets import encoder
+from jepa3d.objectives import Base
+from jepa3d.ops.draws import shape_keys
+from jepa3d.seeds import derive
+
+
+def pretrain(params: config.Params, layout: Layout, run: str, seed: int) -> None:
+    """Train one run with one seed, or go on where it was stopped. Raises fit.Stopped when a signal stops it."""
+    entry: config.Run = params.pick("runs", run)
+    model, scheme = params.pick("models", entry.model), params.pick("patches", entry.patches)
+    inputs = [path for data in entry.data for path in (layout.canonical(data), layout.patches(entry.patches, data))]
+    settings = settings_of(params, run) | {"seed": seed}
+    stamp = store.stamp("pretrain", settings, inputs)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    torch.manual_seed(derive(seed, "weights"))  # not of the run: runs with one seed start from the same encoder
+    plugin = plugins.find("objectives", entry.objective.kind)
+    options = config.plugin_config("objectives", entry.objective.options())
+    objective = plugin.Objective(options, model, label_count(layout, entry)).to(device)
+    source = batches.open_source(training_parts(layout, entry), entry.fit.memory_gb * 1e9)
+    live = scheme.levels[0] if scheme.live else None
+    stream = batches.Stream(
+        source, entry.fit.batch, derive(seed, "stream"), entry.augment, live, device, entry.fit.accumulate
+    )
+    watch = watched(layout, entry, seed, device)
+    training = fit.Training(
+        objective=objective,
+        stream=stream,
+        fit=entry.fit,
+        seed=derive(seed, "fit"),
+        state=layout.state(run, seed),
+        label=f"{run} seed {seed}",
+        fingerprint=_fingerprint(settings, stamp["inputs"]),
+        watch=lambda: _look(watch, objective),
+        watch_every=entry.monitor.every,
+    )
+    begin = time.monotonic()
+    fit.run(training)
+    objective.finish(islice(stream.batches(), 1_000_000))
+    publish(layout, run, seed, objective, model, scheme, stamp, training.curve, time.monotonic() - begin)
+
+
+def settings_of(params: config.Params, run: str) -> dict[str, Any]:
+    """The slice of params.yaml that a run depends on: its entry, its model and its patch scheme."""
+    entry: config.Run = params.pick("runs", run)
+    return {
+        "run": config.slice_of(entry),
+        "model": config.slice_of(params.pick("models", entry.model)),
+        "patches": config.slice_of(params.pick("patches", entry.patches)),
+    }
+
+
+def training_parts(layout: Layout, entry: config.Run) -> list[batches.Part]:
+    """The train split of every data set of a run; a test shape is never seen, not even without its label."""
+    parts = []
+    for data in entry.data:
+        canonical = layout.canonical(data)
+        rows = batches.split_rows(canonical, "train")
+        parts.append(batches.Part(canonical, layout.patches(entry.patches, data), rows))
+    return [part for part in parts if len(part.rows)]
+
+
+def label_count(layout: Layout, entry: config.Run) -> int:
+    """How many classes the run's data has; 0 where it has no labels or mixes data sets, whose labels differ."""
+    return len(batches.class_names(layout.canonical(entry.data[0]))) if len(entry.data) == 1 else 0
+
+
+def watched(layout: Layout, entry: config.Run, seed: int, device: torch.device) -> Watch:
+    """The shapes that the collapse monitor looks at: a fixed draw from the train split of the probe's data."""
+    name = entry.monitor.probe or entry.data[0]
+    canonical, patches = layout.canonical(name), layout.patches(entry.patches, name)
+    rows = batches.split_rows(canonical, "train")
+    count = min(entry.monitor.shapes, len(rows))
+    chosen = np.sort(np.random.default_rng(derive(seed, "watch")).choice(rows, count, replace=False))
+    source = batches.open_source([batches.Part(canonical, patches, chosen)], float("inf"))
+    parts = []
+    for index in np.array_split(np.arange(count), max(1, count // 128)):
+        keys = shape_keys(seed, torch.zeros(len(index), dtype=torch.long), torch.from_numpy(index))
+        parts.append(batches.to_device(source.rows(index), device, keys.to(device), None))
+    return Watch(parts)
+
+
+def publish(
+    layout: Layout,
+    run: str,
+    seed: int,
+    objective: Base,
+    model: config.Model,
+    scheme: config.Scheme,
+    stamp: dict[str, Any],
+    curve: Path,
+    seconds: float,
+) -> None:
+    """Write the results, the encoder last, and drop the resume state, which has done its work."""
+    rows = store.read_jsonl(curve) if curve.exists() else []
+    cost = {"seconds": round(seconds, 1), "threads": torch.get_num_threads(), "device": _device_name()}
+    store.write_jsonl(layout.curve(run, seed), [*rows, {"step": rows[-1]["step"] if rows else 0, "cost": cost}])
+    store.write_json(layout.run_config(run, seed), {"provenance": stamp, **stamp["settings"]})
+    encoder.save(layout.encoder(run, seed), objective.encoders(), objective.kind(), model, scheme, stamp)
+    shutil.rmtree(layout.state(run, seed), ignore_errors=True)
+
+
+def _look(watch: Watch, objective: Base) -> dict[str, float]:
+    found = watch.look(objective.encoders())
+    if (words := warning(found)) is not None:
+        print(f"warning: {words}", file=sys.stderr)
+    return found
+
+
+def _fingerprint(settings: dict[str, Any], inputs: dict[str, str]) -> str:
+    text = json.dumps([settings, sorted(inputs.values())], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,23 @@
+# in:   canonical clouds and patches of the run's data
+# out:  results/pretrain/{run}/seed{seed}/: encoder.safetensors, config.json, curve.jsonl
+
+
+rule pretrain:
+    """Train {wildcards.run} with seed {wildcards.seed}."""
+    input:
+        run_inputs,
+    output:
+        encoder=LAYOUT.encoder("{run}", "{seed}"),
+        config=LAYOUT.run_config("{run}", "{seed}"),
+        curve=LAYOUT.curve("{run}", "{seed}"),
+    priority: 10  # the longest chain of the study: start it as soon as it can
+    threads: 1
+    params:
+        entry=run_slice,
+    shell:
+        "{JEPA3D} --threads {threads} pretrain {wildcards.run} --seed {wildcards.seed}"
+
+
+rule all_pretrain:
+    input:
+        [LAYOUT.encoder(run, seed) for run in STUDY.runs for seed in STUDY.seeds],
