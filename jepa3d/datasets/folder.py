@@ -244,7 +244,7 @@ def entries(found: Survey, config: Config, raw: Path) -> tuple[list[Entry], dict
     for (name, id, label, _), split in zip(drafts, splits, strict=True):
         path = os.path.join(raw, name) if name else str(raw)  # noqa: PTH118 (ten times as fast, for each file)
         contents = found.told.get(name)
-        (single if contents is None or contents.count is None else many[path]).append(Entry(path, id, label, split))
+        (single if contents is None or contents.rows is None else many[path]).append(Entry(path, id, label, split))
     return single, dict(many)
 
 
@@ -332,7 +332,7 @@ def _contents(path: Path, changed: int, size: int) -> tables.Contents:
 
 
 def _id(name: str, contents: tables.Contents | None, row: int) -> str:
-    return name if contents is None or contents.count is None else f"{name}#{row:06d}"
+    return name if contents is None or contents.rows is None else f"{name}#{row:06d}"
 
 
 def _agreed(known: Iterable[tables.Contents], key: Literal["classes", "parts"], raw: Path) -> tuple[str, ...]:

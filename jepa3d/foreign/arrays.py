@@ -7,6 +7,7 @@ import math
 import os
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from jepa3d.problem import Problem
 
 LARGEST = 1 << 30
+ERRORS = (OSError, ValueError, TypeError, SyntaxError, EOFError, OverflowError, RecursionError, MemoryError, TokenError)
 
 
 def load(path: Path | str) -> NDArray[Any]:
@@ -33,7 +35,7 @@ def load(path: Path | str) -> NDArray[Any]:
         return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
     except FileNotFoundError:
         raise Problem(f"{path}: no such file", "a list names it", "complete the copy of the data set") from None
-    except (OSError, ValueError, TypeError, SyntaxError, EOFError, OverflowError, RecursionError, MemoryError) as error:
+    except ERRORS as error:
         raise Problem(
             f"{path}: a damaged or wrong .npy file", " ".join(str(error).split())[:200], "get the file again"
         ) from None

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from jepa3d.problem import Problem
 LARGEST = 1 << 30  # bytes that are read at once
 PACKED = 1100  # deflate cannot pack tighter than 1 : 1032
 DAMAGE = (ValueError, TypeError, SyntaxError, EOFError, OverflowError, MemoryError, RuntimeError, KeyError)
-ERRORS = (*DAMAGE, OSError, zipfile.BadZipFile, zlib.error)
+ERRORS = (*DAMAGE, OSError, TokenError, zipfile.BadZipFile, zlib.error)
 
 
 class Member(NamedTuple):

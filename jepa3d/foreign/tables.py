@@ -47,7 +47,7 @@ class Array(NamedTuple):
 class Contents(NamedTuple):
     """What a file says about its clouds."""
 
-    count: int | None  # None: one cloud, without the leading axis
+    rows: int | None  # None: one cloud, without the leading axis
     label: tuple[int, ...] | None  # one each
     split: tuple[str, ...] | None
     name: tuple[str, ...] | None
@@ -56,7 +56,7 @@ class Contents(NamedTuple):
 
     @property
     def number(self) -> int:
-        return 1 if self.count is None else self.count
+        return 1 if self.rows is None else self.rows
 
 
 class Cloud(NamedTuple):
