@@ -231,7 +231,8 @@ def read(raw: Path, config: Config) -> Iterator[Shape | SetAside]:
 def peek(raw: Path, config: Config, count: int) -> Iterator[Shape | SetAside]:
     """About `count` shapes, evenly from the whole."""
     found = locate(raw, config)
-    return _shapes(found, audits.evenly(items(found, config), count), config)
+    chosen = audits.evenly(items(found, config), count)
+    return _from_hdf5(chosen, config) if found.layout == "hdf5" else (load(item, config) for item in chosen)
 
 
 def _shapes(found: roots.Found, chosen: list[Item], config: Config) -> Iterator[Shape | SetAside]:

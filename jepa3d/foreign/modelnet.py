@@ -55,6 +55,7 @@ BY_HAND = (
 )
 ROWS = 16  # of an HDF5 file, read at once: as good for reading in order as for drawing
 MESH_POINTS = 2048
+FEW = 64  # files are read here; more of them by several processes
 LARGEST_MESH = 512 << 20  # bytes
 Split = Literal["train", "test"]
 LayoutName = Literal["auto", "hdf5", "hdf5_v2", "dat", "txt", "off"]
@@ -128,7 +129,8 @@ def clouds(found: roots.Found, listed: Sequence[Item], config: ModelNet) -> Iter
     """The clouds of the items, in their order. Files of one cloud each are read in parallel."""
     config = settled(config, found.layout)
     if found.layout in ("txt", "off"):
-        yield from parallel.imap(partial(load_file, config=config), listed, "ModelNet40")
+        one = partial(load_file, config=config)
+        yield from parallel.imap(one, listed, "ModelNet40") if len(listed) > FEW else map(one, listed)
         return
     with contextlib.ExitStack() as stack:
         row = _hdf5_rows(stack) if found.layout.startswith("hdf5") else _dat_rows()

@@ -249,10 +249,12 @@ def _resolve(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
     if isinstance(value, bool | int | float | str | np.generic | type(None)):
         return value
     if id(value) in done:
+        if done[id(value)][1] is MARK:
+            raise RefusedError("a structure that contains itself")
         return done[id(value)][1]
     if depth > 16:
         raise RefusedError("a structure nested too deep")
-    done[id(value)] = (value, None)  # keeps the value alive, so that its id stays its own
+    done[id(value)] = (value, MARK)  # under way; this keeps the value alive, so that its id stays its own
     if isinstance(value, _Array) and value.value is not None:
         made: Any = value.value
     elif isinstance(value, list | tuple):

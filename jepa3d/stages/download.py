@@ -63,7 +63,8 @@ def download(params: config.Params, layout: Layout, dataset: str) -> None:
     elif not sources_of(module, settings):
         source = {"how": "generated"}
     else:
-        source = already(layout.source(dataset), settings) or fetch(module, settings, folder, where)
+        source = already(layout.source(dataset), settings) or by_hand(module, settings, folder)
+        source = source or fetch(module, settings, folder, where)
         source.update(found(module, settings, folder))
     stamp = store.stamp("download", config.slice_of(settings))
     store.write_json(layout.source(dataset), {"kind": settings.kind, **source, "provenance": stamp})
@@ -108,6 +109,15 @@ def already(source: Path, settings: DatasetConfig) -> dict[str, Any] | None:
         if same and present:
             return {key: before[key] for key in ("how", "fetched", "terms", "accept_terms", "unpacked")}
     return None
+
+
+def by_hand(module: Any, settings: DatasetConfig, folder: Path) -> dict[str, Any]:
+    """A complete layout that somebody put into results/raw/<dataset>: used as it is."""
+    with contextlib.suppress(Problem):
+        module.locate(folder, settings)
+        if next(folder.rglob("*.part"), None) is None:
+            return {"how": "put there by hand"}
+    return {}
 
 
 # ---- fetching one data set
