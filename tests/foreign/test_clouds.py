@@ -304,6 +304,7 @@ def test_an_hdf5_of_a_size_that_cannot_be_is_refused(tmp_path: Path) -> None:
         clouds.read(tmp_path / "a.h5")
 
 
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_whatever_raises_anything_but_a_problem(data: st.DataObject, tmp_path: Path) -> None:
