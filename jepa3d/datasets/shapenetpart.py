@@ -110,6 +110,7 @@ LAYOUTS = {
 BELOW = (ARCHIVE, f"ShapeNetPart/{ARCHIVE}", "hdf5_data", "ShapeNetPart/hdf5_data", "shapenet_part_seg_hdf5_data")
 FOLDERS = (*BELOW, f"ShapeNetPart/ShapeNetPartNormal/{ARCHIVE}", *(f"data/{folder}" for folder in BELOW))
 ROWS = 64
+FEW = 64  # files are read here; more of them by several processes
 
 
 class Config(Canonical, Fetched):
@@ -237,7 +238,8 @@ def peek(raw: Path, config: Config, count: int) -> Iterator[Shape | SetAside]:
 
 def _shapes(found: roots.Found, chosen: list[Item], config: Config) -> Iterator[Shape | SetAside]:
     if found.layout == "v0_normal":
-        return parallel.imap(partial(load, config=config), chosen, "ShapeNetPart")
+        one = partial(load, config=config)
+        return parallel.imap(one, chosen, "ShapeNetPart") if len(chosen) > FEW else map(one, chosen)
     return parallel.track(_from_hdf5(chosen, config), len(chosen), "ShapeNetPart")
 
 
