@@ -51,7 +51,7 @@ def protocol(config: Config) -> str:
 def evaluate(given: Features, config: Config, seed: int) -> Result:
     """`linear` and `knn` (1-NN): mean accuracy over the folds, and `_std`, the sample standard deviation."""
     check(given)
-    problems = folds(given.y_train, given.y_test, config, seed, given.source)
+    problems = folds(given.y_train, given.y_test, config, seed, given.classes, given.source)
     x_train, x_test = standardise(given.x_train, given.x_test)
     found: dict[str, list[float]] = {"linear": [], "knn": []}
     for fold in problems:
@@ -70,10 +70,15 @@ def evaluate(given: Features, config: Config, seed: int) -> Result:
 
 
 def folds(
-    train: Int[np.ndarray, "n"], test: Int[np.ndarray, "m"], config: Config, seed: int, source: str = "features"
+    train: Int[np.ndarray, "n"],
+    test: Int[np.ndarray, "m"],
+    config: Config,
+    seed: int,
+    names: tuple[str, ...] = (),
+    source: str = "features",
 ) -> list[Fold]:
     """The folds, from the labels alone: two runs that are evaluated with one seed get the same ones."""
-    classes = _eligible(train, test, config, source)
+    classes = _eligible(train, test, config, names, source)
     drawn = []
     for number in range(config.folds):
         random = np.random.default_rng(derive(seed, "few_shot", number))
@@ -86,9 +91,13 @@ def folds(
 
 
 def _eligible(
-    train: Int[np.ndarray, "n"], test: Int[np.ndarray, "m"], config: Config, source: str
+    train: Int[np.ndarray, "n"], test: Int[np.ndarray, "m"], config: Config, names: tuple[str, ...], source: str
 ) -> Int[np.ndarray, "c"]:
     """The classes of the train split, all of which must have the shots and a query."""
+
+    def called(label: int) -> str:
+        return f"'{names[label]}'" if label < len(names) else str(label)
+
     classes, sizes = np.unique(train, return_counts=True)
     if config.way > len(classes):
         raise Problem(
@@ -98,14 +107,14 @@ def _eligible(
         )
     if sizes.min() < config.shot:
         raise Problem(
-            f"{source}: {config.shot}-shot, but class {classes[sizes.argmin()]} has {sizes.min()} train shapes",
+            f"{source}: {config.shot}-shot, but class {called(classes[sizes.argmin()])} has {sizes.min()} train shapes",
             "each fold draws its shots without repetition",
             f"set the task's shot to at most {sizes.min()}",
         )
     absent = np.setdiff1d(classes, test)
     if len(absent):
         raise Problem(
-            f"{source}: class {absent[0]} has no test shape to query",
+            f"{source}: class {called(absent[0])} has no test shape to query",
             "the queries come from the test split",
             "evaluate on a data set whose test split has every class",
         )

@@ -1,13 +1,13 @@
-"""k-NN: the vote of the nearest train shapes in feature space. Nothing is fitted, nothing is chosen."""
+"""k-NN: the vote of the nearest train shapes in feature space. Nothing is trained, nothing is chosen."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from jepa3d.config import FrozenModel
 from jepa3d.ops import score
@@ -18,20 +18,30 @@ NEEDS = "features"
 
 
 class Config(FrozenModel):
-    """The first `k` is the headline. `standardise`: with the mean and deviation of the train split."""
+    """The first `k` is the headline. `standardise`: with the mean and deviation of the train split.
+
+    `temperature`: a vote weighs exp(cosine / temperature), the customary form (Wu et al. 2018; .07); null: votes
+    are equal.
+    """
 
     kind: Literal["knn"] = "knn"
     k: tuple[PositiveInt, ...] = Field(default=(20, 1, 5), min_length=1)
     metric: Literal["cosine", "euclidean"] = "cosine"
     standardise: bool = True
+    temperature: PositiveFloat | None = 0.07
+
+    @model_validator(mode="after")
+    def _weights(self) -> Self:
+        if self.metric == "euclidean" and self.temperature is not None:
+            raise ValueError("a temperature weighs cosines: with metric euclidean, write temperature: null")
+        return self
 
 
 def protocol(config: Config) -> str:
     """One line for the report."""
     features = "standardised" if config.standardise else "raw"
-    return (
-        f"k-NN, k = {', '.join(map(str, config.k))}, {config.metric} distance on frozen {features} features, plain vote"
-    )
+    votes = f"votes weighed by exp(cosine / {config.temperature:g})" if config.temperature else "equal votes"
+    return f"k-NN, k = {', '.join(map(str, config.k))}, {config.metric} distance on frozen {features} features, {votes}"
 
 
 def evaluate(given: Features, config: Config, seed: int) -> Result:
@@ -44,8 +54,10 @@ def evaluate(given: Features, config: Config, seed: int) -> Result:
             "leave the larger k out of the task's 'k'",
         )
     x_train, x_test = standardise(given.x_train, given.x_test) if config.standardise else (given.x_train, given.x_test)
-    nearest = given.y_train[neighbours(x_train, x_test, max(config.k), config.metric)]
-    predicted = {k: vote(nearest[:, :k]) for k in config.k}
+    distances, found = neighbours(x_train, x_test, max(config.k), config.metric)
+    labels = given.y_train[found]
+    weights = np.exp(-distances / config.temperature) if config.temperature else np.ones_like(distances)
+    predicted = {k: vote(labels[:, :k], weights[:, :k]) for k in config.k}
     accuracies = {k: score.accuracy(given.y_test, found) for k, found in predicted.items()}
     first = config.k[0]
     metrics = {
@@ -59,20 +71,18 @@ def evaluate(given: Features, config: Config, seed: int) -> Result:
 
 def neighbours(
     train: Float[np.ndarray, "n F"], test: Float[np.ndarray, "m F"], k: int, metric: str
-) -> Int[np.ndarray, "m k"]:
-    """Indices of the k nearest of `train` for each of `test`, nearest first."""
+) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, "m k"]]:
+    """Distances (cosine: 1 - cosine) and indices of the k nearest of `train` for each of `test`, nearest first."""
     from sklearn.neighbors import NearestNeighbors
 
-    found: NDArray[np.int64] = (
-        NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute")
-        .fit(train)
-        .kneighbors(test, return_distance=False)
-    )
+    search = NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(train)
+    found: tuple[NDArray[np.float64], NDArray[np.int64]] = search.kneighbors(test)
     return found
 
 
-def vote(labels: Int[np.ndarray, "m k"]) -> Int[np.ndarray, "m"]:
-    """The most frequent label of each row; of equally frequent ones, the one that comes first (the nearest)."""
-    count = (labels[:, :, None] == labels[:, None, :]).sum(axis=2)
-    winner: NDArray[np.int64] = np.take_along_axis(labels, count.argmax(axis=1)[:, None], axis=1)[:, 0]
+def vote(labels: Int[np.ndarray, "m k"], weights: Float[np.ndarray, "m k"]) -> Int[np.ndarray, "m"]:
+    """The label of the greatest weight in each row; of equal ones, the one that comes first (the nearest)."""
+    same = labels[:, :, None] == labels[:, None, :]
+    total = (same * weights[:, None, :]).sum(axis=2)
+    winner: NDArray[np.int64] = np.take_along_axis(labels, total.argmax(axis=1)[:, None], axis=1)[:, 0]
     return winner

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,6 +24,7 @@ from jepa3d.tasks import Features, Result, check, standardise, stratified_folds
 
 NEEDS = "features"
 
+HELD = 16_000  # shapes whose scalar products (8 n^2 bytes: 2 GB) are held at once
 Preset = Literal["cv", "m2ae", "pointjepa", "recon", "default"]
 PROTOCOLS: dict[str, str] = {
     "cv": "SVC(linear), one against one, standardised features, C by cross-validation inside the train split",
@@ -88,21 +90,23 @@ def _impossible(given: Features, preset: str) -> str:
     return ""
 
 
-def _run(given: Features, preset: str, config: Config, seed: int) -> tuple[Any, dict[str, float], bool]:
+def _run(
+    given: Features, preset: str, config: Config, seed: int
+) -> tuple[Int[np.ndarray, "m"], dict[str, float], bool]:
     """Test predictions, further metrics, and whether the solver stopped early."""
-    x_train, x_test = given.x_train, given.x_test
-    details = {}
+    x_train, x_test, y = given.x_train, given.x_test, given.y_train
     if preset == "cv":
-        c = _choose(x_train, given.y_train, config, seed)
-        x_train, x_test = standardise(x_train, x_test)
-        details = {"chosen_c": math.log10(c)}
-    elif preset == "m2ae":
-        x_train, x_test = _sum_of_halves(x_train), _sum_of_halves(x_test)
-        c = 0.012
-    else:
-        c = {"pointjepa": 0.012, "recon": 0.075, "default": 1.0}[preset]
-    model, stopped = _fit(x_train, given.y_train, preset, c, seed)
-    return model.predict(x_test).astype(np.int64), details, stopped
+        c = _choose(x_train, y, config, seed)
+        [predicted] = _svc(*standardise(x_train, x_test), y, [c])
+        return predicted, {"chosen_c": math.log10(c)}, False
+    if preset == "m2ae":
+        [predicted] = _svc(_sum_of_halves(x_train), _sum_of_halves(x_test), y, [0.012])
+        return predicted, {}, False
+    if preset == "pointjepa":
+        [predicted] = _svc(x_train, x_test, y, [0.012])
+        return predicted, {}, False
+    predicted, stopped = _linear_svc(x_train, x_test, y, {"recon": 0.075, "default": 1.0}[preset], seed)
+    return predicted, {}, stopped
 
 
 def _sum_of_halves(x: Float[np.ndarray, "n F"]) -> Float[np.ndarray, "n half"]:
@@ -110,17 +114,38 @@ def _sum_of_halves(x: Float[np.ndarray, "n F"]) -> Float[np.ndarray, "n half"]:
     return x[:, :half] + x[:, half:]
 
 
-def _fit(x: Float[np.ndarray, "n F"], y: Int[np.ndarray, "n"], preset: str, c: float, seed: int) -> tuple[Any, bool]:
-    """The fitted classifier of a preset. LinearSVC's dual solver visits shapes in an order drawn from `seed`."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.svm import SVC, LinearSVC
+def _svc(
+    x_train: Float[np.ndarray, "n F"], x_test: Float[np.ndarray, "m F"], y: Int[np.ndarray, "n"], grid: Sequence[float]
+) -> list[Int[np.ndarray, "m"]]:
+    """Predictions of SVC(kernel="linear", C) for each C.
 
-    if preset not in ("recon", "default"):
-        return SVC(kernel="linear", C=c).fit(x, y), False
+    The scalar products are taken once, as a matrix, which is the same kernel and ten times as fast; beyond HELD
+    shapes the matrix would be too large, and scikit-learn takes them one by one.
+    """
+    from sklearn.svm import SVC
+
+    x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
+    kernel = "linear"
+    if len(x_train) <= HELD:
+        kernel, x_test, x_train = "precomputed", x_test @ x_train.T, x_train @ x_train.T
+    return [SVC(kernel=kernel, C=c).fit(x_train, y).predict(x_test).astype(np.int64) for c in grid]
+
+
+def _linear_svc(
+    x_train: Float[np.ndarray, "n F"], x_test: Float[np.ndarray, "m F"], y: Int[np.ndarray, "n"], c: float, seed: int
+) -> tuple[Int[np.ndarray, "m"], bool]:
+    """Predictions of LinearSVC(C) as scikit-learn has it, and whether it stopped before it had converged.
+
+    With fewer shapes than features its solver visits the shapes in an order drawn from `seed`.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import LinearSVC
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        model = LinearSVC(C=c, random_state=derive(seed, "svm", preset) % 2**32).fit(x, y)
-    return model, any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+        model = LinearSVC(C=c, random_state=derive(seed, "svm") % 2**32).fit(x_train, y)
+    stopped = any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    return model.predict(x_test).astype(np.int64), stopped
 
 
 def _choose(x: Float[np.ndarray, "n F"], y: Int[np.ndarray, "n"], config: Config, seed: int) -> float:
@@ -128,12 +153,9 @@ def _choose(x: Float[np.ndarray, "n F"], y: Int[np.ndarray, "n"], config: Config
     grid = sorted(config.grid)
     fold = stratified_folds(y, config.folds, seed)
     right = np.zeros(len(grid))
-    for one in range(config.folds):
-        inside = fold != one
-        if len(grid) == 1 or inside.all() or len(np.unique(y[inside])) < 2:
-            continue
-        fit, held = standardise(x[inside], x[~inside])
-        for position, c in enumerate(grid):
-            model, _ = _fit(fit, y[inside], "cv", c, seed)
-            right[position] += (model.predict(held) == y[~inside]).sum()
+    for one in range(config.folds if len(grid) > 1 else 0):
+        held = fold == one
+        if held.any() and len(np.unique(y[~held])) > 1:
+            predicted = _svc(*standardise(x[~held], x[held]), y[~held], grid)
+            right += [(found == y[held]).sum() for found in predicted]
     return grid[int(right.argmax())]
