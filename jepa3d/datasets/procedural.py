@@ -44,10 +44,10 @@ Angle = Annotated[float, Field(ge=0.0, le=2.0)]
 class Variation(FrozenModel):
     """Changes that keep the class, drawn for every object; each amount is uniform between minus and plus these."""
 
-    bend: Angle = 0.8  # radians between the two ends of the object
-    twist: Angle = 0.7  # radians between the two ends
-    taper: Annotated[float, Field(ge=0.0, le=0.8)] = 0.35  # cross-sections grow by this share towards one end
-    stretch: Annotated[float, Field(ge=0.0, le=1.0)] = 0.35  # each axis is scaled by exp(amount)
+    bend: Angle = 0.7  # radians between the two ends of the object
+    twist: Angle = 0.6  # radians between the two ends
+    taper: Annotated[float, Field(ge=0.0, le=0.8)] = 0.3  # cross-sections grow by this share towards one end
+    stretch: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3  # each axis is scaled by exp(amount)
     upright: bool = True  # turned about the vertical by any angle
 
 
