@@ -86,7 +86,7 @@ def drawn(count: int, config: Canonical, id: str) -> Int[np.ndarray, "P"] | slic
     if wanted is None:
         return slice(None)
     if wanted > count and config.sample != "with_replacement":
-        raise Problem(f"{id}: {count} points, {wanted} wanted", f"sample: {config.sample}", "lower 'points'")
+        raise Problem(f"{count} points, {wanted} wanted", f"sample: {config.sample}", "lower 'points'")
     if config.sample == "first":
         return slice(wanted)
     rng = np.random.default_rng(derive(config.seed, "sample", id))
@@ -96,9 +96,9 @@ def drawn(count: int, config: Canonical, id: str) -> Int[np.ndarray, "P"] | slic
 
 
 def points_of(raw: NDArray[Any], config: Canonical, id: str, up: Up) -> Float32[np.ndarray, "P 3"]:
-    """Canonical points out of a file's array [P, 3 or more]. Any fault is a Problem that begins with the id."""
+    """Canonical points out of a file's array [P, 3 or more]. Any fault is a Problem, for the plugin to set aside."""
     if raw.ndim != 2 or raw.shape[1] < 3 or not len(raw) or raw.dtype.kind not in "fiu":
-        raise Problem(f"{id}: an array of {raw.dtype}{raw.shape}, expected points x 3", "", "get the file again")
+        raise Problem(f"an array of {raw.dtype}{raw.shape}, expected points x 3", "", "get the file again")
     with np.errstate(all="ignore"):
         points = np.ascontiguousarray(raw[:, :3], dtype=np.float32)
         if config.normalise == "unit_sphere":
@@ -108,5 +108,5 @@ def points_of(raw: NDArray[Any], config: Canonical, id: str, up: Up) -> Float32[
         finite = np.isfinite(points.sum())
     if not finite and not np.isfinite(points).all():
         bad = int((~np.isfinite(points)).any(axis=1).sum())
-        raise Problem(f"{id}: points that are not finite", f"{bad} of {len(points)}")
+        raise Problem("points that are not finite", f"{bad} of {len(points)}")
     return points

@@ -88,7 +88,7 @@ class Cloud(NamedTuple):
 
 def locate(raw: Path, layout: LayoutName) -> roots.Found:
     """The layout that is under `raw`; the wanted one where `layout` names it."""
-    layouts = LAYOUTS if layout == "auto" else {layout: LAYOUTS[layout]}
+    layouts: dict[str, tuple[str, ...]] = LAYOUTS if layout == "auto" else {layout: LAYOUTS[layout]}
     found = roots.find_layout(raw, layouts, FOLDERS)
     if found is None:
         raise roots.not_found(raw, layouts, FOLDERS, BY_HAND)
@@ -161,9 +161,9 @@ def _hdf5_items(found: roots.Found) -> list[Item]:
     for split in ("train", "test"):
         files = {}
         for path in found.folder.glob(f"{prefix}{split}*.h5"):
-            number = re.fullmatch(rf"{prefix}{split}(\d+)\.h5", path.name)
-            if number:
-                files[int(number[1])] = path
+            match = re.fullmatch(rf"{prefix}{split}(\d+)\.h5", path.name)
+            if match:
+                files[int(match[1])] = path
         for number in sorted(files):  # by number: glob's order is the file system's
             listed += _hdf5_file(files[number], found.folder, prefix, split, number)  # type: ignore[arg-type]
     return listed

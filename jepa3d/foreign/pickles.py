@@ -13,7 +13,7 @@ import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class _Dtype:
         self.order = order
 
     def numpy(self) -> np.dtype[Any]:
-        return np.dtype(self.code).newbyteorder(self.order if self.order != "|" else "=")
+        return np.dtype(self.code).newbyteorder(">" if self.order == ">" else "<" if self.order == "<" else "=")
 
 
 class _Array:
@@ -128,7 +128,8 @@ def load(path: Path) -> Any:
 def _interpret(source: _Mapped) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    for opcode, argument, _ in pickletools.genops(source):
+    operations: Any = pickletools.genops(cast(Any, source))
+    for opcode, argument, _ in operations:
         name = opcode.name
         if name in LITERALS:
             stack.append(argument)

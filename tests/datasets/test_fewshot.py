@@ -57,7 +57,7 @@ def test_a_fold_of_another_size_is_named(tmp_path: Path):
 
 def test_a_row_that_is_no_shape_is_set_aside(tmp_path: Path):
     good = (np.zeros((8192, 6), np.float32) + np.arange(6, dtype=np.float32), 0, 7)
-    write(tmp_path / "5way_2shot", train=[good] * 8 + [("cloud", 0, 7), (good[0], 0, 99)])
+    write(tmp_path / "5way_2shot", change={"train": [good] * 8 + [("cloud", 0, 7), (good[0], 0, 99)]})
     aside = [shape for shape in read(tmp_path, fold=0) if isinstance(shape, SetAside)]
     assert [entry.id[-4:] for entry in aside] == ["0008", "0009"]
 
