@@ -107,6 +107,11 @@ def read(raw: Path, config: Config) -> Iterator[Shape | SetAside]:
         yield SetAside(entry.id, why) if points is None else Shape(points, item.label, None, entry.split, entry.id)
 
 
+def count(raw: Path, config: Config) -> int:
+    """How many shapes there are if none is damaged."""
+    return len(folds(config)) * config.way * (config.shot + config.queries)
+
+
 def draw(items: list[modelnet.Item], fold: int, config: Config) -> list[Entry]:
     """One fold, a pure function of the seed, the setting and the shapes' ids."""
     pools: dict[tuple[int, str], list[modelnet.Item]] = {}

@@ -125,6 +125,11 @@ def read(raw: Path, config: Config) -> Iterator[Shape | SetAside]:
     return parallel.track(_shapes(listed, config), len(listed), f"ScanObjectNN {config.variant}")
 
 
+def count(raw: Path, config: Config) -> int:
+    """How many shapes there are if none is damaged."""
+    return len(items(locate(raw, config), config))
+
+
 def peek(raw: Path, config: Config, count: int) -> Iterator[Shape | SetAside]:
     """About `count` shapes, evenly from the whole."""
     return _shapes(audits.evenly(items(locate(raw, config), config), count), config)

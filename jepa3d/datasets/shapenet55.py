@@ -118,6 +118,11 @@ def read(raw: Path, config: Config) -> Iterator[Shape | SetAside]:
     return parallel.tmap(partial(load, folder=str(found.folder / CLOUDS), config=config), listed, "ShapeNet-55")
 
 
+def count(raw: Path, config: Config) -> int:
+    """How many shapes there are if none is damaged."""
+    return len(items(locate(raw, config), config))
+
+
 def peek(raw: Path, config: Config, count: int) -> Iterator[Shape | SetAside]:
     """About `count` shapes, evenly from the whole."""
     found = locate(raw, config)

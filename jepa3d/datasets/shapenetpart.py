@@ -229,6 +229,11 @@ def read(raw: Path, config: Config) -> Iterator[Shape | SetAside]:
     return _shapes(found, items(found, config), config)
 
 
+def count(raw: Path, config: Config) -> int:
+    """How many shapes there are if none is damaged."""
+    return len(items(locate(raw, config), config))
+
+
 def peek(raw: Path, config: Config, count: int) -> Iterator[Shape | SetAside]:
     """About `count` shapes, evenly from the whole."""
     found = locate(raw, config)
