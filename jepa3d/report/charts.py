@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
@@ -51,25 +50,30 @@ def colour(index: int, count: int = 0) -> str:
     return hex_colour(colorsys.hls_to_rgb(index / count, 0.46 + 0.06 * (index % 3), 0.55 + 0.2 * (index % 2)))
 
 
-def hex_colour(rgb: Sequence[float]) -> str:
+def hex_colour(rgb: Iterable[float]) -> str:
     """(red, green, blue) in 0..1 as "#rrggbb"."""
     return "#" + "".join(f"{round(255 * float(value)):02x}" for value in rgb)
 
 
-def line_chart(lines: Sequence[Line], label: str) -> Markup:
-    """Lines over the training steps."""
+def line_chart(lines: Sequence[Line], last: float, label: str, log: bool = False) -> Markup:
+    """Lines over the training steps 0..last; `log`: powers of two are equally far apart."""
     lines = [thinned(line) for line in lines]
-    xs, ys = np.concatenate([line.x for line in lines]), np.concatenate([line.y for line in lines])
-    x_ticks, y_ticks = ticks(xs.min(), xs.max(), 4), ticks(ys.min(), ys.max(), 4)
-    x_of = _scale(xs.min(), xs.max(), LEFT, WIDTH - RIGHT)
-    y_of = _scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
+    ys = np.concatenate([line.y for line in lines])
+    x_ticks = [tick for tick in ticks(0, last, 4) if tick <= last]
+    y_ticks = doublings(ys.min(), ys.max()) if log else ticks(ys.min(), ys.max(), 4)
+    bend = math.log2 if log else float
+    x_of = _scale(0, last, LEFT, WIDTH - RIGHT)
+    straight = _scale(bend(y_ticks[0]), bend(y_ticks[-1]), HEIGHT - BOTTOM, TOP)
+
+    def y_of(value: float) -> float:
+        return straight(bend(value))
+
     body = [
         tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y_of(tick), y2=y_of(tick))
         + tag("text", short(tick), class_="tick", text_anchor="end", x=LEFT - 6, y=y_of(tick) + 4)
         for tick in y_ticks
     ]
-    inside = [tick for tick in x_ticks if xs.min() <= tick <= xs.max()]
-    body += [tag("text", short(t), class_="tick", text_anchor="middle", x=x_of(t), y=HEIGHT - 8) for t in inside]
+    body += [tag("text", short(t), class_="tick", text_anchor="middle", x=x_of(t), y=HEIGHT - 8) for t in x_ticks]
     for line in lines:
         points = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in zip(line.x, line.y, strict=True))
         drawn = (
@@ -123,8 +127,8 @@ def dot_plot(rows: Sequence[Dots], unit: str, label: str, reference: Mapping[str
 
 
 def scatter(
-    points: Float[NDArray[Any], "n 2"],
-    group: Int[NDArray[Any], " n"],
+    points: Float[np.ndarray, "n 2"],
+    group: Int[np.ndarray, " n"],
     groups: int,
     titles: Sequence[str],
     label: str,
@@ -137,7 +141,7 @@ def scatter(
     body = []
     for index in np.unique(group):
         marks = [
-            tag("circle", tag("title", escape(titles[row])), cx=place[row, 0], cy=place[row, 1], r=3)
+            tag("circle", tag("title", escape(titles[int(row)])), cx=place[row, 0], cy=place[row, 1], r=3)
             for row in np.flatnonzero(group == index)
         ]
         shade = colour(int(index), groups) if index >= 0 else UNLABELLED
@@ -145,7 +149,7 @@ def scatter(
     return svg(body, size, size, label)
 
 
-def confusion_matrix(counts: Int[NDArray[Any], "c c"], names: Sequence[str], label: str) -> Markup:
+def confusion_matrix(counts: Int[np.ndarray, "c c"], names: Sequence[str], label: str) -> Markup:
     """Rows: the true class; columns: the predicted one; shade: the share of the row."""
     cell = 34 if len(names) <= 20 else 18
     side = 12 + 7 * max(len(shortened(name, 18)) for name in names)
@@ -178,6 +182,13 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
     start, stop = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [float(f"{step * index:.10g}") for index in range(start, max(stop, start + 1) + 1)]
+
+
+def doublings(low: float, high: float) -> list[float]:
+    """Powers of two (or of four, sixteen, ... where there are many) around positive values."""
+    start, stop = math.floor(math.log2(low)), math.ceil(math.log2(high))
+    step = 2 ** max(0, math.ceil(math.log2(max(stop - start, 1) / 6)))
+    return [2.0**power for power in range(start, max(stop, start + 1) + step, step)]
 
 
 def tag(name: str, content: str = "", **attributes: str | float) -> str:

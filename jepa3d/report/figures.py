@@ -61,22 +61,21 @@ def results(columns: Mapping[str, Sequence[charts.Dots]], units: Mapping[str, st
 
 
 def curves(panels: Mapping[str, Mapping[str, Sequence[charts.Line]]], titles: Mapping[str, str]) -> Figure:
-    """Rows: runs; columns: loss, learning rate and monitors; one thin line per seed."""
+    """Loss, monitors and learning rate of every run, four panels a row; one thin line per seed, dashed: EMA."""
     with matplotlib.rc_context(STYLE):
-        keys = list(dict.fromkeys(key for of_run in panels.values() for key in of_run))
-        figure = _figure(2.7 * len(keys), 2.0 * len(panels))
-        axes = figure.subplots(len(panels), len(keys), squeeze=False)
-        for row, (run, of_run) in enumerate(panels.items()):
-            for column, key in enumerate(keys):
-                panel = axes[row][column]
-                if key not in of_run:
-                    panel.set_axis_off()
-                    continue
-                for line in map(charts.thinned, of_run[key]):
-                    style = "--" if line.dashed else "-"
-                    panel.plot(line.x, line.y, style, lw=0.9, color=charts.colour(line.colour))
-                panel.set_title(f"{run}: {titles.get(key, key)}" if column == 0 else titles.get(key, key))
-                panel.grid()
+        flat = [(run, key, lines) for run, of_run in panels.items() for key, lines in of_run.items()]
+        figure = _figure(11.0, 2.1 * -(-len(flat) // 4))
+        for axes, (run, key, lines) in zip(_panels(figure, -(-len(flat) // 4), 4, len(flat)), flat, strict=True):
+            for line in map(charts.thinned, lines):
+                marker = "." if len(line.x) == 1 else ""
+                dashes = "--" if line.dashed else "-"
+                axes.plot(line.x, line.y, dashes, marker=marker, lw=0.9, color=charts.colour(line.colour))
+            if key == "loss" and min(min(line.y) for line in lines) > 0:
+                axes.set_yscale("log", base=2)
+                axes.yaxis.set_major_formatter("{x:g}")
+            axes.set_title(f"{run}: {titles.get(key, key)}")
+            axes.set_xlim(0, max(line.x[-1] for of_key in panels[run].values() for line in of_key))
+            axes.grid()
         return figure
 
 
@@ -118,6 +117,7 @@ def maps(planes: Mapping[str, NDArray[Any]], groups: Mapping[str, NDArray[Any]],
                 rows = groups[run] == index
                 axes.plot(*plane[rows].T, "o", ms=3, color=charts.colour(index, len(names)), label=name)
             axes.set(xticks=[], yticks=[], aspect="equal")
+            axes.spines[:].set_visible(False)
             axes.set_title(run)
         if len(names) <= 20:
             handles, labels = panels[0].get_legend_handles_labels()
@@ -125,7 +125,7 @@ def maps(planes: Mapping[str, NDArray[Any]], groups: Mapping[str, NDArray[Any]],
         return figure
 
 
-def clouds(pictures: Sequence[Cloud], across: int = 3, turn: float = 0.6, tilt: float = 0.35) -> Figure:
+def clouds(pictures: Sequence[Cloud], across: int = 4, turn: float = 0.6, tilt: float = 0.35) -> Figure:
     """Coloured clouds from one side, near points over far ones."""
     with matplotlib.rc_context(STYLE):
         across = min(across, len(pictures))

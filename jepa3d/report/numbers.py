@@ -88,10 +88,16 @@ def margin(a: Sequence[Outcome], b: Sequence[Outcome]) -> float:
         return float("inf")
     headline = [spread([found.metrics[found.headline] for found in run]) for run in (a, b)]
     variance = sum(found.std**2 / found.n for found in headline)
-    if a[0].ids == b[0].ids and a[0].correct is not None and b[0].correct is not None and len(a[0].truth) > 1:
-        right = [np.mean([found.correct for found in run], axis=0) for run in (a, b)]
+    right = [share_right(run) for run in (a, b)]
+    if a[0].ids == b[0].ids and right[0] is not None and right[1] is not None and len(right[0]) > 1:
         variance += float(np.var(right[0] - right[1], ddof=1)) / len(right[0])
     return float(student.ppf(0.975, len(a) + len(b) - 2) * np.sqrt(variance))
+
+
+def share_right(outcomes: Sequence[Outcome]) -> NDArray[np.float64] | None:
+    """For each test shape, the share of the seeds that were right; None where there is no prediction per shape."""
+    correct = [found.correct for found in outcomes if found.correct is not None]
+    return np.stack(correct).mean(0) if len(correct) == len(outcomes) else None
 
 
 def chance(outcomes: Sequence[Outcome]) -> float | None:
@@ -104,7 +110,8 @@ def confusion(outcomes: Sequence[Outcome]) -> NDArray[np.int64]:
     """Counts [true class, predicted class], summed over the seeds."""
     size = len(outcomes[0].classes)
     counts = [score.confusion(found.truth, found.predicted, size) for found in outcomes if found.predicted is not None]
-    return np.sum(counts, axis=0)
+    total: NDArray[np.int64] = np.sum(counts, axis=0)
+    return total
 
 
 def is_share(name: str, values: Sequence[float]) -> bool:

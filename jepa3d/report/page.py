@@ -49,7 +49,10 @@ class Pictures(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """One run's map: test features in the plane of their two largest principal components."""
+    """One run's map: test features in the plane of their two largest principal components.
+
+    Each feature is scaled to unit variance first, as the probes do: else one large feature decides the picture.
+    """
 
     points: NDArray[np.float64]  # [n, 2]
     label: NDArray[np.int64]
@@ -118,7 +121,7 @@ def result_column(params: config.Params, study: Study, name: str) -> dict[str, A
         "sampling": _sampling(cells[best].context.mean, len(first.truth)) if first.predicted is not None else None,
         "chart": charts.dot_plot(
             result_dots(study, name), " %" if share else "", f"{name}: {first.headline} of every run",
-            {"most frequent class": 100 * chance} if share and (chance := _chance_of(study, name)) is not None else {},
+            {"chance": 100 * chance} if share and (chance := _chance_of(study, name)) is not None else {},
         ),
     }  # fmt: skip
 
@@ -138,6 +141,13 @@ def result_dots(study: Study, name: str) -> list[charts.Dots]:
         )
         for run, cell in cells.items()
     ]
+
+
+def axis_title(study: Study, name: str) -> str:
+    """The headline metric of an evaluation and its unit."""
+    headline = study.outcomes[study.runs[0]][name][0].headline
+    values = [found.metrics[headline] for run in study.runs for found in study.outcomes[run][name]]
+    return headline.replace("_", " ") + (", %" if is_share(headline, values) else "")
 
 
 def _cell(cell: Cell, share: bool) -> dict[str, Any]:
@@ -243,7 +253,7 @@ def claims() -> list[dict[str, str]]:
             "metric": benchmark.metric,
             "document": f"{own[key, published.DOCUMENT].value:g}" if (key, published.DOCUMENT) in own else "–",
             "abstract": f"{own[key, published.ABSTRACT].value:g}" if (key, published.ABSTRACT) in own else "–",
-            "note": "; ".join(row.note for (of, _), row in own.items() if of == key),
+            "note": "; ".join(f"{source}: {row.note}" for (of, source), row in own.items() if of == key),
         }
         for key, benchmark in published.BENCHMARKS.items()
         if any(of == key for of, _ in own)
@@ -257,7 +267,8 @@ def planes(study: Study) -> dict[str, Plane]:
 
 def plane(found: Embedding) -> Plane:
     rows = np.linspace(0, len(found.label) - 1, min(MOST_MAPPED, len(found.label))).astype(int)
-    points, share = principal(found.features, 2)
+    deviation = found.features.std(0)
+    points, share = principal(found.features / np.where(deviation > 0, deviation, 1), 2)
     return Plane(points[rows], found.label[rows], tuple(found.ids[row] for row in rows), share, len(found.label))
 
 
@@ -346,24 +357,26 @@ def monitor_keys(curves: Sequence[Sequence[dict[str, Any]]]) -> list[str]:
 
 
 def curve_panels(study: Study) -> list[dict[str, Any]]:
+    """The training curves of every run as charts over the same steps; none for a run that was not trained."""
     lines = curve_lines(study)
-    return [
-        {
-            "run": run,
-            "steps": max((rows[-1]["step"] for rows in study.curves[run] if rows), default=0),
-            "panels": [
-                {
-                    "title": MONITORS.get(key, (key.replace("_", " "), ""))[0],
-                    "about": MONITORS.get(key, ("", "A number that the objective logs."))[1],
-                    "chart": charts.line_chart(found, f"{key} of {run}"),
-                    "ends": ", ".join(f"{line.y[-1]:.3g}" for line in found if not line.dashed),
-                    "ema": ", ".join(f"{line.y[-1]:.3g}" for line in found if line.dashed),
-                }
-                for key, found in lines.get(run, {}).items()
-            ],
-        }
-        for run in study.runs
-    ]
+    panels = []
+    for run in study.runs:
+        steps = max((rows[-1]["step"] for rows in study.curves[run] if rows), default=0)
+        drawn = [curve_panel(run, key, found, steps) for key, found in lines.get(run, {}).items()]
+        panels.append({"run": run, "steps": steps, "panels": drawn})
+    return panels
+
+
+def curve_panel(run: str, key: str, found: Sequence[charts.Line], steps: int) -> dict[str, Any]:
+    title, about = MONITORS.get(key, (key.replace("_", " "), "A number that the objective logs."))
+    log = key == "loss" and min(min(line.y) for line in found) > 0
+    return {
+        "title": title,
+        "about": about + " Logarithmic." * log,
+        "chart": charts.line_chart(found, steps, f"{key} of {run}", log),
+        "ends": ", ".join(f"{line.y[-1]:.3g}" for line in found if not line.dashed),
+        "ema": ", ".join(f"{line.y[-1]:.3g}" for line in found if line.dashed),
+    }
 
 
 def _is_number(value: Any) -> bool:

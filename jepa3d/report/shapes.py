@@ -21,7 +21,7 @@ from jepa3d.report import study
 from jepa3d.report.charts import hex_colour
 from jepa3d.seeds import derive
 
-SHOWN = 6  # shapes in the picture of patch features
+SHOWN = 8  # shapes in the picture of patch features
 CACHED = ("point", "centre")
 CONTEXT = "#8796ab"
 BLOCKS = ("#e69f00", "#009e73", "#d55e00", "#b06fc9", "#0a88c2", "#c9b400", "#e377c2", "#6b4a2b")
@@ -33,15 +33,15 @@ class Sample(NamedTuple):
     dataset: str
     ids: tuple[str, ...]
     names: tuple[str, ...]  # of their classes
-    points: Float[NDArray[np.float32], "n P 3"]  # the points that the scheme uses
-    centres: Float[NDArray[np.float32], "n N 3"]
+    points: Float[np.ndarray, "n P 3"]  # the points that the scheme uses
+    centres: Float[np.ndarray, "n N 3"]
 
 
 class Cloud(NamedTuple):
     """A coloured cloud: what one 3D view shows."""
 
     title: str
-    points: Float[NDArray[np.float32], "P 3"]
+    points: Float[np.ndarray, "P 3"]
     colours: tuple[str, ...]  # [P], "#rrggbb"
 
 
@@ -90,8 +90,8 @@ def sample(params: config.Params, layout: Layout, dataset: str, run: str) -> Sam
     )
 
 
-def one_of_each(label: Int[NDArray[Any], " n"], split: NDArray[Any]) -> list[int]:
-    """The first test shape of each class, for the first six classes; the first shapes where there are no labels."""
+def one_of_each(label: Int[np.ndarray, " n"], split: NDArray[Any]) -> list[int]:
+    """The first test shape of each class, for the first eight classes; the first shapes where there are no labels."""
     rows = np.flatnonzero(split == "test") if (split == "test").any() else np.arange(len(label))
     first = {int(label[row]): int(row) for row in rows[::-1]}
     if set(first) == {-1}:
@@ -158,7 +158,7 @@ def token_colours(found: Sample, encoder: Path, run: str, seed: int) -> TokenCol
     return TokenColours(run, seed, tuple(clouds), share)
 
 
-def principal_colours(tokens: Float[NDArray[Any], "n N D"]) -> tuple[Float[NDArray[np.float64], "n N 3"], float]:
+def principal_colours(tokens: Float[np.ndarray, "n N D"]) -> tuple[Float[np.ndarray, "n N 3"], float]:
     """Three principal components over all tokens, each stretched from its 2nd to its 98th percentile to 0..1."""
     projected, share = principal(tokens.reshape(-1, tokens.shape[-1]), 3)
     low, high = np.percentile(projected, [2, 98], axis=0)
@@ -166,7 +166,7 @@ def principal_colours(tokens: Float[NDArray[Any], "n N D"]) -> tuple[Float[NDArr
     return stretched.reshape(*tokens.shape[:2], 3), share
 
 
-def principal(rows: Float[NDArray[Any], "n D"], count: int) -> tuple[Float[NDArray[np.float64], "n c"], float]:
+def principal(rows: Float[np.ndarray, "n D"], count: int) -> tuple[Float[np.ndarray, "n c"], float]:
     """The first principal components and their share of the variance. Signs: the largest loading is positive."""
     centred = np.asarray(rows, np.float64) - rows.mean(0, dtype=np.float64)
     _, values, axes = np.linalg.svd(centred, full_matrices=False)
@@ -179,17 +179,18 @@ def principal(rows: Float[NDArray[Any], "n D"], count: int) -> tuple[Float[NDArr
 
 
 def interpolate(
-    points: Float[NDArray[Any], "P 3"], centres: Float[NDArray[Any], "N 3"], values: Float[NDArray[Any], "N c"]
-) -> Float[NDArray[np.float64], "P c"]:
+    points: Float[np.ndarray, "P 3"], centres: Float[np.ndarray, "N 3"], values: Float[np.ndarray, "N c"]
+) -> Float[np.ndarray, "P c"]:
     """Values at the centres carried to the points: mean of the three nearest, weighted by inverse distance."""
     distance, index = nearest(points, centres, min(3, len(centres)))
     weight = 1 / (distance + 1e-8)
-    return ((weight / weight.sum(1, keepdims=True))[:, :, None] * values[index]).sum(1)
+    carried: NDArray[np.float64] = ((weight / weight.sum(1, keepdims=True))[:, :, None] * values[index]).sum(1)
+    return carried
 
 
 def nearest(
-    points: Float[NDArray[Any], "P 3"], centres: Float[NDArray[Any], "N 3"], count: int
-) -> tuple[Float[NDArray[np.float64], "P c"], Int[NDArray[np.int64], "P c"]]:
+    points: Float[np.ndarray, "P 3"], centres: Float[np.ndarray, "N 3"], count: int
+) -> tuple[Float[np.ndarray, "P c"], Int[np.ndarray, "P c"]]:
     """Distances and indices of the `count` centres nearest to each point."""
     distance = np.linalg.norm(points[:, None].astype(np.float64) - centres[None], axis=-1)
     index = np.argsort(distance, axis=1, kind="stable")[:, :count]

@@ -18,13 +18,13 @@
     });
     seen.sort((a, b) => a.depth - b.depth);
     context.clearRect(0, 0, side, side);
-    const scale = side / 2120;
+    const scale = side / 2040;
     for (const point of seen) {
       const near = (point.depth + 1000) / 2000;  // near points larger and opaque
       context.globalAlpha = 0.45 + 0.55 * Math.max(0, Math.min(1, near));
       context.fillStyle = palette[point.shade];
       context.beginPath();
-      context.arc(side / 2 + point.x * scale, side / 2 - point.y * scale, side * (0.006 + 0.006 * near), 0, 7);
+      context.arc(side / 2 + point.x * scale, side / 2 - point.y * scale, side * (0.008 + 0.006 * near), 0, 7);
       context.fill();
     }
   }

@@ -53,7 +53,7 @@ def draw_shapes(params: config.Params, layout: Layout) -> Pictures:
 def plots(study: Study, pictures: Pictures) -> dict[str, bytes]:
     """results/plots/: the page's pictures as files. A picture that the study does not have is not written."""
     dots = {name: page.result_dots(study, name) for name in study.evals}
-    units = {name: study.outcomes[study.runs[0]][name][0].headline.replace("_", " ") for name in study.evals}
+    units = {name: page.axis_title(study, name) for name in study.evals}
     drawn = {"results.csv": results_csv(study)}
     chart = figures.results(dots, units)
     drawn |= {"results.png": figures.encoded(chart), "results.svg": figures.encoded(chart, "svg")}
@@ -75,7 +75,7 @@ def plots(study: Study, pictures: Pictures) -> dict[str, bytes]:
         )
     if pictures.masking:
         clouds = [pictures.masking.patches, *pictures.masking.masks]
-        drawn["masks.png"] = figures.encoded(figures.clouds(clouds, across=4))
+        drawn["masks.png"] = figures.encoded(figures.clouds(clouds))
     if pictures.tokens:
         drawn["tokens.png"] = figures.encoded(figures.clouds(pictures.tokens.clouds))
     return drawn

@@ -312,6 +312,11 @@ def test_ticks_are_round_and_cover_the_values():
     assert charts.ticks(5.0, 5.0, 4)[0] <= 5.0 <= charts.ticks(5.0, 5.0, 4)[-1]
 
 
+def test_logarithmic_ticks_are_powers_of_two_around_the_values():
+    assert charts.doublings(5.2, 47.0) == [4.0, 8.0, 16.0, 32.0, 64.0]
+    assert charts.doublings(4.0, 4.0) == [4.0, 8.0]
+
+
 def test_a_long_line_is_averaged_in_equal_bins():
     thin = charts.thinned(charts.Line("a", range(1000), [1.0, 3.0] * 500), most=100)
     assert len(thin.x) == 100
