@@ -154,19 +154,29 @@ def of(benchmark: str) -> list[Published]:
 def comparable(dataset: Mapping[str, Any], task: Mapping[str, Any]) -> tuple[str, ...]:
     """The benchmarks that an evaluation (its data set's and its task's entries) may be printed beside.
 
-    () for data that nobody else has numbers on, such as procedural shapes, and for tasks that no peer reports.
+    () for data that nobody else has numbers on, such as procedural shapes, ModelNet10 or another division of
+    ScanObjectNN, and for tasks that no peer reports. Protocols still differ: print both.
     """
-    data, kind = dataset.get("kind"), task.get("kind")
-    variant = str(dataset.get("variant", "")).lower()
+    data, kind = benchmark_data(dataset), task.get("kind")
+    names: tuple[str, ...] = ()
     if kind in ("linear_probe", "svm"):
-        names: tuple[str, ...] = ("svm_modelnet40",) if data == "modelnet40" else (f"svm_{variant}",)
+        names = {"modelnet40": ("svm_modelnet40",), "obj_bg": ("svm_obj_bg",)}.get(data, ())
     elif kind == "few_shot" and data in ("modelnet40", "fewshot"):
-        names = (f"few_{task.get('way')}w{task.get('shot')}s",)
+        entry = dataset if data == "fewshot" else task
+        names = (f"few_{entry.get('way')}w{entry.get('shot')}s",)
     elif kind == "finetune":
-        names = ("modelnet40", "modelnet40_vote") if data == "modelnet40" else (variant,)
+        names = ("modelnet40", "modelnet40_vote") if data == "modelnet40" else (data,)
     elif kind == "part_seg" and data == "shapenetpart":
         names = ("part_category", "part_instance")
-    else:
-        names = ()
-    public = data in ("modelnet40", "fewshot", "shapenetpart", "scanobjectnn")
-    return tuple(name for name in names if public and name in BENCHMARKS)
+    return tuple(name for name in names if name in BENCHMARKS)
+
+
+def benchmark_data(dataset: Mapping[str, Any]) -> str:
+    """Which public data a data set's entry stands for, as the field uses it; "" for any other."""
+    kind = str(dataset.get("kind"))
+    if kind == "scanobjectnn":
+        usual = dataset.get("split", "main_split") == "main_split" and dataset.get("background", True)
+        return str(dataset.get("variant")) if usual else ""
+    if kind == "modelnet40" and dataset.get("categories", 40) != 40:
+        return ""
+    return kind if kind in ("modelnet40", "fewshot", "shapenetpart") else ""

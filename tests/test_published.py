@@ -79,7 +79,11 @@ def test_the_block_ablation_is_the_documents_table():
         ({"kind": "scanobjectnn", "variant": "pb_t50_rs"}, {"kind": "linear_probe"}, ()),
         ({"kind": "scanobjectnn", "variant": "pb_t50_rs"}, {"kind": "finetune"}, ("pb_t50_rs",)),
         ({"kind": "modelnet40"}, {"kind": "few_shot", "way": 5, "shot": 10}, ("few_5w10s",)),
+        ({"kind": "fewshot", "way": 10, "shot": 20}, {"kind": "few_shot", "way": 5}, ("few_10w20s",)),
+        ({"kind": "modelnet40"}, {"kind": "few_shot", "way": 7, "shot": 1}, ()),
         ({"kind": "procedural"}, {"kind": "few_shot", "way": 5, "shot": 10}, ()),
+        ({"kind": "modelnet40", "categories": 10}, {"kind": "svm"}, ()),
+        ({"kind": "scanobjectnn", "variant": "obj_bg", "split": "split2"}, {"kind": "finetune"}, ()),
         ({"kind": "shapenetpart"}, {"kind": "part_seg"}, ("part_category", "part_instance")),
     ],
 )

@@ -61,8 +61,8 @@ def forged(tmp_path_factory) -> tuple[config.Params, Layout]:
     return params, layout
 
 
-def forge(folder: Path) -> tuple[config.Params, Layout]:
-    (folder / "params.yaml").write_text(PARAMS)
+def forge(folder: Path, text: str = PARAMS) -> tuple[config.Params, Layout]:
+    (folder / "params.yaml").write_text(text)
     params, layout = config.load(folder / "params.yaml"), Layout(folder / "results")
     forge_shapes(layout)
     for (run, seed), right in RIGHT.items():
@@ -191,6 +191,18 @@ def test_the_page_says_what_was_not_run_and_what_cannot_be_compared(forged):
     assert "<b>Other studies:</b> larger." in text
     assert "Not comparable with any publication:</b> probe, near" in text
     assert "broken7" in text
+
+
+def test_on_public_data_ours_stand_among_the_published_numbers(tmp_path):
+    params, layout = forge(tmp_path, PARAMS.replace("kind: procedural", "kind: modelnet40"))
+    stage.report(params, layout)
+    text = layout.report.read_text(encoding="utf-8")
+    assert "Not comparable with any publication:</b> near." in text  # nobody reports k-NN
+    table = re.search(r"ModelNet40, linear SVM.*?</table>", text, re.DOTALL)[0]
+    assert "C tuned on test" in table
+    methods = re.findall(r"<tr[^>]*><td>([^<]*)</td>", table)
+    assert methods[:3] == ["plain", "jepa", "Point-BERT"]  # 41.7, 75.0, 87.4
+    assert methods[-1] == "Point-JEPA"
 
 
 def test_document_and_abstract_stand_in_columns_of_their_own(forged):
