@@ -4,6 +4,8 @@ Every rule is one `jepa3d VERB ...`: any line that Snakemake prints can be copie
 floor 0 of the package only, so a dry run needs no torch.
 """
 
+from pathlib import Path
+
 from jepa3d import config as configuration
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
@@ -18,7 +20,7 @@ try:
 except Problem as problem:
     raise WorkflowError(str(problem))
 
-LAYOUT = Layout(RESULTS)
+LAYOUT = Layout(Path(RESULTS))
 STUDY = PARAMS.chosen
 
 

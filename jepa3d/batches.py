@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -62,6 +62,7 @@ class Batch:
         return uniform(self.keys, purpose, *count)
 
 
+@runtime_checkable
 class Source(Protocol):
     """Shapes by number, and the order in which an epoch goes through them."""
 
@@ -100,7 +101,7 @@ class InMemory:
         return self._order[start:stop]
 
     def rows(self, index: Rows) -> Arrays:
-        return Arrays(*(array[index] for array in self.arrays))
+        return Arrays._make(array[index] for array in self.arrays)
 
 
 class Streamed:
@@ -145,7 +146,7 @@ class Streamed:
             self._cache = self._load(needed)
         held, arrays, begins = self._cache
         place = begins[np.searchsorted(held, wanted)] + index - self.firsts[wanted]
-        return Arrays(*(array[place] for array in arrays))
+        return Arrays._make(array[place] for array in arrays)
 
     def _blocks_of_epoch(self, seed: int, epoch: int) -> tuple[Rows, NDArray[np.int64]]:
         if self._plan is None or self._plan[0] != (seed, epoch):
@@ -171,7 +172,8 @@ class Streamed:
         first = self.blocks[held[0]]
         total = int(sum(self.firsts[b + 1] - self.firsts[b] for b in held))
         sample = _read(self.parts[first[0]], first[1], first[1] + 1)
-        arrays = Arrays(*(np.empty((total, *array.shape[1:]), array.dtype) for array in sample))
+        arrays = Arrays._make(np.empty((total, *array.shape[1:]), array.dtype) for array in sample)
+        into: Any
         at, begins = 0, []
         for block in held:
             number, start, stop = self.blocks[block]
@@ -188,7 +190,7 @@ def open_source(parts: Sequence[Part], memory: float) -> InMemory | Streamed:
     if per_shape * sum(len(part.rows) for part in parts) > memory:
         return Streamed(parts, memory)
     pieces = [_read(part, 0, len(part.rows)) for part in parts]
-    return InMemory(Arrays(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True))))
+    return InMemory(Arrays._make(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
 
 
 def split_rows(canonical: Path, split: str | None) -> Rows:
@@ -220,7 +222,10 @@ def _read(part: Part, start: int, stop: int) -> Arrays:
         if "point" in patches:
             points = np.take_along_axis(points, patches["point"][low:high][keep][:, :, None].astype(np.int64), 1)
         return Arrays(
-            points, patches["centre"][low:high][keep], patches["neighbour"][low:high][keep], data["label"][low:high][keep]
+            points,
+            patches["centre"][low:high][keep],
+            patches["neighbour"][low:high][keep],
+            data["label"][low:high][keep],
         )
 
 
@@ -297,6 +302,4 @@ def to_device(arrays: Arrays, device: torch.device | str, keys: Int[Tensor, " B"
     def indices(array: NDArray[np.uint16]) -> Tensor:
         return move(array.view(np.int16)).long() & 0xFFFF
 
-    return Batch(
-        move(arrays.points), indices(arrays.centre), indices(arrays.neighbour), move(arrays.label), keys, live
-    )
+    return Batch(move(arrays.points), indices(arrays.centre), indices(arrays.neighbour), move(arrays.label), keys, live)

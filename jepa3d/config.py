@@ -179,7 +179,7 @@ class Monitor(FrozenModel):
     """The collapse monitor: its cadence, and the labelled train split that the online k-NN probe looks at."""
 
     every: PositiveInt = 200
-    shapes: PositiveInt = 512
+    shapes: Annotated[int, Field(ge=2)] = 512
     probe: str | None = None  # a labelled data set; None: the run's own when it has labels
 
 
@@ -259,9 +259,10 @@ def load(path: str | Path = "params.yaml") -> Params:
     data = _read_yaml(path)
     _check_top_level(data, path.name)
     data["runs"] = resolve_bases(data.get("runs") or {}, path.name)
-    params = _validate(Params, {**data, "source": path.name}, "", path.name)
+    params: Params = _validate(Params, {**data, "source": path.name}, "", path.name)
     datasets = {
-        name: _plugin_config("datasets", entry, f"datasets.{name}", path.name) for name, entry in params.datasets.items()
+        name: _plugin_config("datasets", entry, f"datasets.{name}", path.name)
+        for name, entry in params.datasets.items()
     }
     params = params.model_copy(update={"datasets": datasets})
     for name, run in params.runs.items():
@@ -292,6 +293,16 @@ def slice_of(model: BaseModel) -> dict[str, Any]:
     return plain
 
 
+def run_slice(params: Params, name: str) -> dict[str, Any]:
+    """All that a run's training depends on: its entry without the words about it, its model, its patch scheme."""
+    run: Run = params.pick("runs", name)
+    return {
+        "run": {key: value for key, value in slice_of(run).items() if key != "about"},
+        "model": slice_of(params.pick("models", run.model)),
+        "patches": slice_of(params.pick("patches", run.patches)),
+    }
+
+
 def resolve_bases(runs: Mapping[str, Any], source: str = "params.yaml") -> dict[str, Any]:
     """Every run with its `base:` merged in. A mapping merges key by key; one with another `kind` replaces."""
 
@@ -302,12 +313,15 @@ def resolve_bases(runs: Mapping[str, Any], source: str = "params.yaml") -> dict[
                 " -> ".join([*trail[trail.index(name) :], name]),
                 "let one of them stand without a base",
             )
+        if not isinstance(name, str):
+            raise Problem(f"runs.{trail[-1]}.base: must be the name of one run", f"found {name!r}", "give one name")
         entry = _pick(runs, "runs", name, source, where=f"runs.{trail[-1]}.base" if trail else "")
         if not isinstance(entry, Mapping):
             raise Problem(f"runs.{name}: a run is a mapping", f"found {entry!r}", "see the README's table of entries")
         own = {key: value for key, value in entry.items() if key != "base"}
         return _merge(resolve(entry["base"], (*trail, name)), own) if "base" in entry else own
 
+    runs = {str(name): entry for name, entry in runs.items()}
     return {name: resolve(name, ()) for name in runs}
 
 
@@ -349,7 +363,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise Problem(
-            f"{path}: no such file", "every verb reads its parameters there", "run in the project's folder, or --params FILE"
+            f"{path}: no such file",
+            "every verb reads its parameters there",
+            "run in the project's folder, or --params FILE",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Problem(f"{path}: cannot be read", str(error), "it must be a UTF-8 text file") from None
@@ -387,8 +403,7 @@ def _validate(model: type[Any], data: Any, where: str, source: str) -> Any:
 def _as_problem(error: ValidationError, model: type[Any], where: str, source: str) -> Problem:
     """The first mistake of a validation, in our words, with the key's full path."""
     first = error.errors()[0]
-    # a union's or an alternative's own name in the path is no key of the file
-    steps = [str(step) for step in first["loc"] if not (isinstance(step, str) and ("[" in step or "-" in step))]
+    steps = [str(step) for step in first["loc"] if not str(step).startswith(("function-", "tuple[", "dict["))]
     key = ".".join([where, *steps] if where else steps) or source
     value = first.get("input")
     if first["type"] == "extra_forbidden":

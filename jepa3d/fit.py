@@ -120,6 +120,7 @@ def run(training: Training) -> None:
                 _log(training, {"step": step + 1, **training.watch()})
             if _due(step, total, fit.checkpoint_every) or request.number is not None:
                 _check_finite(losses, step, lr)
+                _check_weights(trained, step, lr)
                 save(training, optimiser, step + 1)
             if request.number is not None and step + 1 < total:
                 raise Stopped(step + 1, request.number)
@@ -132,7 +133,7 @@ def adamw(objective: nn.Module, fit: config.Fit) -> torch.optim.AdamW:
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": fit.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=fit.lr, betas=fit.betas)
+    return torch.optim.AdamW(groups, lr=fit.lr, betas=fit.betas, fused=True)
 
 
 def _accumulate(
@@ -172,11 +173,21 @@ def _check_finite(losses: list[Tensor], step: int, lr: float) -> None:
     first = step + 1 - len(losses)
     losses.clear()
     if not all(finite):
-        raise Problem(
-            f"the loss is not finite at step {first + finite.index(False) + 1}",
-            f"learning rate {lr:.3g}; the last checkpoint is from before and is kept",
-            "lower fit.lr, set fit.clip (1.0 is mild), or use fit.precision fp32",
-        )
+        raise _diverged(f"the loss is not finite at step {first + finite.index(False) + 1}", lr)
+
+
+def _check_weights(weights: list[nn.Parameter], step: int, lr: float) -> None:
+    """A finite loss can have gradients that are not: such weights never reach a checkpoint."""
+    if not bool(torch.stack([torch.isfinite(weight).all() for weight in weights]).all()):
+        raise _diverged(f"weights are not finite after step {step + 1}", lr)
+
+
+def _diverged(what: str, lr: float) -> Problem:
+    return Problem(
+        what,
+        f"learning rate {lr:.3g}; the last checkpoint is from before and is kept",
+        "lower fit.lr, set fit.clip (1.0 is mild), or use fit.precision fp32",
+    )
 
 
 def _log(training: Training, row: dict[str, Any], rate: float | None = None) -> None:
@@ -263,7 +274,11 @@ class _Line:
 
     def __enter__(self) -> _Line:
         if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            )
             tail = (TextColumn("loss {task.fields[loss]:.4g}  {task.fields[rate]:.1f} steps/s"), TimeRemainingColumn())
             self.progress = Progress(*columns, *tail, console=self.console)
             self.progress.start()

@@ -5,6 +5,7 @@ The names with braces are Snakemake's wildcards: `Layout("results").canonical("{
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,3 +64,21 @@ class Layout:
     @property
     def plots(self) -> Path:
         return self.results / "plots"
+
+
+_MAKERS = {
+    r"raw/([^/]+)/SOURCE\.json": "download {0}",
+    r"canonical/([^/]+?)(?:\.audit\.json|\.h5)": "convert {0}",
+    r"patches/([^/]+)/([^/]+)\.h5": "patchify {0} {1}",
+    r"pretrain/([^/]+)/seed(\d+)/[^/]+": "pretrain {0} --seed {1}",
+    r"features/([^/]+)/seed(\d+)/([^/]+)\.h5": "embed {0} {2} --seed {1}",
+    r"evals/([^/]+)/seed(\d+)/([^/]+)\.json": "evaluate {0} {2} --seed {1}",
+}
+
+
+def made_by(path: Path) -> str:
+    """The command that makes one of our files, for messages; empty for a file that no verb makes."""
+    for pattern, command in _MAKERS.items():
+        if found := re.search(f"(?:^|/){pattern}$", path.as_posix()):
+            return "jepa3d " + command.format(*found.groups())
+    return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -29,7 +30,7 @@ class Watch:
         for which, encoder in encoders.items():
             training = encoder.training
             encoder.eval()
-            features = torch.cat([encoder.pool(encoder(batch.patches())).float() for batch in self.batches])
+            features = self._features(encoder)
             encoder.train(training)
             pooled[which] = features
             suffix = "" if which == "context" else f"_{which}"
@@ -42,6 +43,9 @@ class Watch:
             gap = 1.0 - torch.cosine_similarity(pooled["context"], pooled["target"], dim=-1)
             found["student_teacher"] = float(gap.mean())
         return found
+
+    def _features(self, encoder: Any) -> Float[Tensor, "n F"]:
+        return torch.cat([encoder.pool(encoder(batch.patches())).float() for batch in self.batches])
 
 
 def warning(found: Mapping[str, float]) -> str | None:
@@ -58,7 +62,7 @@ def warning(found: Mapping[str, float]) -> str | None:
 def rank_me(features: Float[Tensor, "n F"]) -> float:
     """RankMe (Garrido et al. 2023): exp of the entropy of the normalised singular values; 1 is total collapse."""
     values = torch.linalg.svdvals(features.double())
-    share = values / values.sum() + 1e-7
+    share = values / values.sum().clamp_min(1e-12) + 1e-7
     return float(torch.exp(-(share * share.log()).sum()))
 
 
@@ -66,7 +70,7 @@ def mean_cosine(features: Float[Tensor, "n F"]) -> float:
     """The mean cosine similarity between two different shapes: 1 means all look the same."""
     unit = torch.nn.functional.normalize(features.double(), dim=-1)
     count = len(unit)
-    return float((unit.sum(0).square().sum() - count) / (count * (count - 1)))
+    return float((unit.sum(0).square().sum() - unit.square().sum()) / (count * (count - 1)))
 
 
 def leave_one_out_knn(features: Float[Tensor, "n F"], labels: Int[Tensor, " n"], k: int = 5) -> float:

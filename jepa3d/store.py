@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from jepa3d import __version__
+from jepa3d.layout import made_by
 from jepa3d.problem import Problem
 
 CHUNK = 1 << 20
@@ -40,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
@@ -62,9 +63,12 @@ def unwritable(path: Path, error: OSError) -> Problem:
 def sha256(path: Path) -> str:
     """The hash of a file's bytes, in hex."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(CHUNK):
+                digest.update(block)
+    except OSError as error:
+        raise unreadable(path, error) from None
     return digest.hexdigest()
 
 
@@ -107,9 +111,12 @@ def read_json(path: Path) -> Any:
 
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
     """One more line of a curve. Each line is written by one call, so a killed writer leaves whole lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.write((json.dumps(row) + "\n").encode())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write((json.dumps(row) + "\n").encode())
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -211,7 +218,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str,
 
     with replacing(path) as temporary:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(plain, temporary, metadata={key: json.dumps(value, sort_keys=True) for key, value in metadata.items()})
+        save_file(
+            plain, temporary, metadata={key: json.dumps(value, sort_keys=True) for key, value in metadata.items()}
+        )
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -244,9 +253,16 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def unreadable(path: Path, error: Exception, mend: str = "remove it and give the command again: it will be remade") -> Problem:
+def unreadable(
+    path: Path, error: Exception, mend: str = "remove it and give the command again: it will be remade"
+) -> Problem:
     if isinstance(error, FileNotFoundError) or not path.exists():
-        return Problem(f"{path}: no such file", "an earlier stage writes it", "run that stage, or 'snakemake all'")
+        command = made_by(path)
+        return Problem(
+            f"{path}: no such file",
+            "an earlier stage writes it" if command else "",
+            f"run '{command}', or 'snakemake --cores all all'" if command else "look for a slip in the path",
+        )
     return Problem(f"{path}: cannot be read", " ".join(str(error).split())[:300], mend)
 
 

@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from jepa3d import config, store
@@ -17,6 +16,8 @@ from jepa3d.nets.tokenizer import position, tokenizer
 from jepa3d.nets.transformer import Block, initialise
 from jepa3d.ops.geometry import farthest_point_sample, gather, group, knn
 from jepa3d.problem import Problem
+
+TRANSFORMER = "transformer"  # the kind of a file with an Encoder; the other kinds are those of `plain`
 
 
 class Patches(NamedTuple):
@@ -46,7 +47,10 @@ class Encoder(nn.Module):
         return self.model.width * (2 if self.model.pool == "max_mean" else 1)
 
     def trunk(
-        self, tokens: Float[Tensor, "B L D"], positions: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"] | None = None
+        self,
+        tokens: Float[Tensor, "B L D"],
+        positions: Float[Tensor, "B L D"],
+        valid: Bool[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B L D"]:
         """The Transformer over any subset of the tokens: h^(0) = t + p, then L layers (section 4.2)."""
         x = tokens + positions
@@ -111,6 +115,12 @@ class LoadedEncoder:
                 f"this encoder takes [shapes, at least {wanted} points, 3 coordinates]",
                 "sample more points, or add the batch dimension",
             )
+        if not bool(torch.isfinite(points).all()):
+            raise Problem(
+                "points have coordinates that are NaN or infinite",
+                f"the first such shape is number {int((~torch.isfinite(points)).flatten(1).any(1).int().argmax())}",
+                "remove those points, or the shape",
+            )
         if points.shape[1] > wanted:
             points = choose_points(points, self.scheme)
         return patchify(points, self.scheme.levels[0])
@@ -124,10 +134,17 @@ def choose_points(points: Float[Tensor, "B P 3"], scheme: config.Scheme) -> Floa
 
 
 def save(
-    path: Path, encoders: dict[str, nn.Module], kind: str, model: config.Model, scheme: config.Scheme, stamp: dict[str, Any]
+    path: Path,
+    encoders: dict[str, nn.Module],
+    kind: str,
+    model: config.Model,
+    scheme: config.Scheme,
+    stamp: dict[str, Any],
 ) -> None:
     """`encoder.safetensors`: the weights of the context encoder and, where there is one, of its EMA copy."""
-    tensors = {f"{which}.{name}": tensor for which, net in encoders.items() for name, tensor in net.state_dict().items()}
+    tensors = {
+        f"{which}.{name}": tensor for which, net in encoders.items() for name, tensor in net.state_dict().items()
+    }
     metadata = {
         "format": "jepa3d.encoder/1",
         "kind": kind,
@@ -149,18 +166,24 @@ def load(path: str | Path, which: Literal["context", "target"] = "context") -> L
             raise ValueError(f"its format is {metadata['format']}")
         model = config.Model.model_validate_json(text["model"], strict=True)
         scheme = config.Scheme.model_validate_json(text["scheme"], strict=True)
-        available = metadata["which"]
-    except (KeyError, ValueError, ValidationError) as error:
+        available = [which for which in ("context", "target") if which in metadata["which"]]
+        kind = metadata["kind"]
+        if kind != TRANSFORMER and kind not in PLAIN:
+            raise ValueError(f"its kind is {kind}")
+    except (KeyError, TypeError, ValueError) as error:  # pydantic's own is a ValueError
         raise Problem(
-            f"{path}: not an encoder of jepa3d", f"its description is missing or wrong: {error}", "give an encoder.safetensors"
+            f"{path}: not an encoder of jepa3d",
+            f"its description is missing or wrong: {error}",
+            "give an encoder.safetensors",
         ) from None
     if which not in available:
-        raise Problem(f"{path}: has no '{which}' encoder", f"it has {', '.join(available)}", f"ask for '{available[0]}'")
-    module = build(metadata["kind"], model)
+        raise Problem(f"{path}: has no '{which}' encoder", f"it has {', '.join(available)}", "ask for that one")
+    module = build(kind, model)
     own = {name.removeprefix(which + "."): tensor for name, tensor in tensors.items() if name.startswith(which + ".")}
     expected = module.state_dict()
     wrong = sorted(
-        (set(own) ^ set(expected)) | {name for name in set(own) & set(expected) if own[name].shape != expected[name].shape}
+        (set(own) ^ set(expected))
+        | {name for name in set(own) & set(expected) if own[name].shape != expected[name].shape}
     )
     if wrong:
         raise Problem(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -32,7 +33,7 @@ class TwoStage(nn.Module):
 
     def forward(self, patches: Float[Tensor, "*B K 3"]) -> Float[Tensor, "*B D"]:
         points = patches.shape[-2]
-        x = F.relu(self.point_norm(self.point(patches.reshape(-1, 3))))
+        x = F.relu(self.point_norm(self.point(patches.reshape(-1, 3))), inplace=True)
         x = self.lift(x).view(-1, points, self.lift.out_features)
         top = x.amax(1, keepdim=True)
         if self.split:
@@ -40,7 +41,7 @@ class TwoStage(nn.Module):
             x = F.linear(x, self.join.weight[:, half:]) + F.linear(top, self.join.weight[:, :half])
         else:
             x = self.join(torch.cat([top.expand_as(x), x], -1))
-        x = F.relu(self.join_norm(x.flatten(0, 1)))
+        x = F.relu(self.join_norm(x.flatten(0, 1)), inplace=True)
         return self.out(x).view(*patches.shape[:-2], points, -1).amax(-2)
 
 
@@ -51,7 +52,7 @@ class Single(nn.Module):
         super().__init__()
         sizes = [3, *widths]
         layers: list[nn.Module] = []
-        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+        for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
         self.mlp = nn.Sequential(*layers, nn.Linear(sizes[-1], width))
 
@@ -61,6 +62,8 @@ class Single(nn.Module):
 
 class Sinusoidal(nn.Module):
     """Fixed sines and cosines of each coordinate, at frequencies pi/2 to 2^4 pi, padded with zeros to the width."""
+
+    frequency: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ Every field of the Config is a switch of docs/method.md; the defaults are the de
 from __future__ import annotations
 
 import copy
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,9 +39,13 @@ class MaskConfig(FrozenModel):
     context_scale: Share = (0.85, 1.0)  # of `context: block`
 
     @model_validator(mode="after")
-    def _one_size(self) -> Self:
+    def _one_size(self) -> MaskConfig:
         if self.block_scale is not None and self.fill == "exact":
             raise ValueError("block_scale draws the sizes, fill: exact fixes their sum: choose one")
+        if self.block_scale is not None and not self.block_scale[0] <= self.block_scale[1]:
+            raise ValueError("block_scale is [smallest, largest]")
+        if self.block_scale is not None and self.blocks * self.block_scale[1] >= 1:
+            raise ValueError("blocks of this block_scale can cover every patch: no context would be left")
         return self
 
 
@@ -77,7 +81,7 @@ class Objective(Base):
     def encoders(self) -> dict[str, torch.nn.Module]:
         return {"context": self.encoder, "target": self.target}
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Objective:
         """The target encoder stays in evaluation mode: its BatchNorm uses the copied running statistics."""
         super().train(mode)
         self.target.eval()
@@ -98,18 +102,14 @@ class Objective(Base):
         target = self._targets(patches, tokens.detach(), target_at, target_valid)  # on the grid of all patches
         if self.settings.predict == "joint":
             asked, asked_valid = target_at, target_valid
-            predicted = self.predictor(
-                context, context_positions, context_valid, gather(positions, asked), asked_valid
-            )
+            predicted = self.predictor(context, context_positions, context_valid, gather(positions, asked), asked_valid)
         else:
             blocks = mask.block.shape[1]
             asked, asked_valid = pack((mask.block & mask.target[:, None]).flatten(0, 1))
             target, positions, context, context_positions, context_valid = (
                 x.repeat_interleave(blocks, 0) for x in (target, positions, context, context_positions, context_valid)
             )
-            predicted = self.predictor(
-                context, context_positions, context_valid, gather(positions, asked), asked_valid
-            )
+            predicted = self.predictor(context, context_positions, context_valid, gather(positions, asked), asked_valid)
         wanted = gather(target, asked)
         distance = DISTANCES[self.settings.loss](predicted, wanted, self.settings.beta)
         return Loss(

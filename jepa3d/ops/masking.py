@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from jepa3d.ops.geometry import squared_distance
+from jepa3d.problem import Problem
 
 Fill = Literal["literal", "exact"]
 Seeds = Literal["random", "fps"]
@@ -63,10 +64,7 @@ def sample(
     nearest = torch.full((batch, num), torch.inf, device=centres.device)
     ranks, members = [], []
     for m in range(blocks):
-        if seeds == "fps" and m > 0:
-            seed = _first_max(nearest)
-        else:
-            seed = _pick(~target, draws[:, m])
+        seed = _first_max(nearest) if seeds == "fps" and m > 0 else _pick(~target, draws[:, m])
         distance = squared_distance(centres, centres[torch.arange(batch, device=centres.device), seed][:, None])
         nearest = torch.minimum(nearest, distance)
         ranks.append(_rank(distance))
@@ -74,7 +72,7 @@ def sample(
         target = target | members[-1]
     block = torch.stack(members, 1)
     if fill == "exact":
-        target, block = _grow(torch.stack(ranks, 1), round(num * ratio))
+        target, block = _grow(torch.stack(ranks, 1), min(round(num * ratio), num - 1))
     context = ~target
     if context_scale is not None:
         context = context & _context_block(centres, draws[:, -2:], context_scale)
@@ -98,7 +96,11 @@ def _block_sizes(
     else:
         size = (num * (scale[0] + (scale[1] - scale[0]) * draw)).floor()
     if int(size.min()) < 1:
-        raise ValueError(f"{num} patches are too few for {blocks} blocks at ratio {ratio}: a block would be empty")
+        raise Problem(
+            f"{num} patches are too few for {blocks} blocks, each {scale or f'{ratio} of them / {blocks}'}",
+            "a target block would have less than one patch",
+            "take fewer blocks (mask.blocks), a larger share of the patches, or a scheme with more patches",
+        )
     return size.long()
 
 
@@ -123,7 +125,7 @@ def _first_max(values: Float[Tensor, "B N"]) -> Int[Tensor, " B"]:
 
 def _grow(rank: Int[Tensor, "B M N"], count: int) -> tuple[Bool[Tensor, "B N"], Bool[Tensor, "B M N"]]:
     """The `count` patches that the blocks reach first when they all grow by one patch in turn."""
-    blocks, num = rank.shape[1:]
+    blocks = rank.shape[1]
     turn = rank * blocks + torch.arange(blocks, device=rank.device)[:, None]  # block 0 adds first, then block 1, ...
     target = _rank(turn.amin(1).float()) < count
     last = torch.where(target, turn.amin(1), -1).amax(1)

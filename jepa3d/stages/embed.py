@@ -1,8 +1,8 @@
 """embed: canonical clouds + patches + encoder -> results/features/<run>/seed<n>/<dataset>.h5.
 
-    context    float32 [n, F]    pooled features of the context encoder
-    target     float32 [n, F]    of its EMA copy, where the run has one
-    label, split, id             as in the canonical file;  attributes: classes, pool, kind
+context    float32 [n, F]    pooled features of the context encoder
+target     float32 [n, F]    of its EMA copy, where the run has one
+label, split, id             as in the canonical file;  attributes: classes, pool, kind
 """
 
 from __future__ import annotations
@@ -41,9 +41,15 @@ def embed(params: config.Params, layout: Layout, run: str, dataset: str, seed: i
         arrays | described,
         stamp,
         classes=classes,
-        pool=loaded.metadata["model"]["pool"],
+        pool=pooled_by(first),
         kind=loaded.metadata["kind"],
     )
+
+
+def pooled_by(loaded: encoder.LoadedEncoder) -> str:
+    """How the tokens were pooled; features that need no training have a way of their own, named after them."""
+    kind: str = loaded.metadata["kind"]
+    return loaded.metadata["model"]["pool"] if kind == encoder.TRANSFORMER else kind
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""pretrain: canonical clouds + patches -> results/pretrain/<run>/seed<n>/{encoder.safetensors, config.json, curve.jsonl}.
+"""pretrain: canonical clouds + patches -> encoder.safetensors, config.json, curve.jsonl of a run and a seed.
 
 While it trains, its state lives in results/.state/<run>/seed<n>/: Snakemake, which deletes the declared outputs of a
 job that failed, knows nothing of it. The three files appear together when the training is complete.
@@ -24,6 +24,7 @@ from jepa3d.monitor import Watch, warning
 from jepa3d.nets import encoder
 from jepa3d.objectives import Base
 from jepa3d.ops.draws import shape_keys
+from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 
 
@@ -32,7 +33,7 @@ def pretrain(params: config.Params, layout: Layout, run: str, seed: int) -> None
     entry: config.Run = params.pick("runs", run)
     model, scheme = params.pick("models", entry.model), params.pick("patches", entry.patches)
     inputs = [path for data in entry.data for path in (layout.canonical(data), layout.patches(entry.patches, data))]
-    settings = settings_of(params, run) | {"seed": seed}
+    settings = config.run_slice(params, run) | {"seed": seed}
     stamp = store.stamp("pretrain", settings, inputs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -63,16 +64,6 @@ def pretrain(params: config.Params, layout: Layout, run: str, seed: int) -> None
     publish(layout, run, seed, objective, model, scheme, stamp, training.curve, time.monotonic() - begin)
 
 
-def settings_of(params: config.Params, run: str) -> dict[str, Any]:
-    """The slice of params.yaml that a run depends on: its entry, its model and its patch scheme."""
-    entry: config.Run = params.pick("runs", run)
-    return {
-        "run": config.slice_of(entry),
-        "model": config.slice_of(params.pick("models", entry.model)),
-        "patches": config.slice_of(params.pick("patches", entry.patches)),
-    }
-
-
 def training_parts(layout: Layout, entry: config.Run) -> list[batches.Part]:
     """The train split of every data set of a run; a test shape is never seen, not even without its label."""
     parts = []
@@ -80,7 +71,14 @@ def training_parts(layout: Layout, entry: config.Run) -> list[batches.Part]:
         canonical = layout.canonical(data)
         rows = batches.split_rows(canonical, "train")
         parts.append(batches.Part(canonical, layout.patches(entry.patches, data), rows))
-    return [part for part in parts if len(part.rows)]
+    parts = [part for part in parts if len(part.rows)]
+    if not parts:
+        raise Problem(
+            f"{', '.join(entry.data)}: no shapes to train on",
+            "training uses the train split only, and it is empty",
+            "give the run data with a train split",
+        )
+    return parts
 
 
 def label_count(layout: Layout, entry: config.Run) -> int:
@@ -93,6 +91,12 @@ def watched(layout: Layout, entry: config.Run, seed: int, device: torch.device) 
     name = entry.monitor.probe or entry.data[0]
     canonical, patches = layout.canonical(name), layout.patches(entry.patches, name)
     rows = batches.split_rows(canonical, "train")
+    if len(rows) < 2:
+        raise Problem(
+            f"{name}: {len(rows)} train shapes are too few for the collapse monitor",
+            "it compares shapes with each other, and looks at the train split only",
+            "give the run more shapes, or name another data set as monitor.probe",
+        )
     count = min(entry.monitor.shapes, len(rows))
     chosen = np.sort(np.random.default_rng(derive(seed, "watch")).choice(rows, count, replace=False))
     source = batches.open_source([batches.Part(canonical, patches, chosen)], float("inf"))

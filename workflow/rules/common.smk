@@ -18,12 +18,7 @@ def entry(section, name):
 
 def run_slice(wildcards):
     """All that a run depends on: its entry, its model and its patch scheme."""
-    run = PARAMS.pick("runs", wildcards.run)
-    return {
-        "run": configuration.slice_of(run),
-        "model": entry("models", run.model),
-        "patches": entry("patches", run.patches),
-    }
+    return configuration.run_slice(PARAMS, wildcards.run)
 
 
 def run_inputs(wildcards):

@@ -3,12 +3,16 @@
 
 
 def evaluation_inputs(wildcards):
-    dataset = PARAMS.pick("evals", wildcards.evaluation).dataset
+    evaluation = PARAMS.pick("evals", wildcards.evaluation)
+    dataset = evaluation.dataset
     if PARAMS.needs(wildcards.evaluation) == "features":
         return [LAYOUT.features(wildcards.run, wildcards.seed, dataset)]
     return [
         LAYOUT.encoder(wildcards.run, wildcards.seed),
         LAYOUT.canonical(dataset),
+        LAYOUT.patches(
+            evaluation.patches or PARAMS.pick("runs", wildcards.run).patches, dataset
+        ),
     ]
 
 

@@ -1,0 +1,89 @@
+"""The numba kernels of `geometry`: compiled loops over one shape, shapes in parallel. Arrays in, arrays filled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+_ORDER = {"nsz", "nnan"}  # lets the compiler vectorise minima and maxima; sums are never reordered
+
+
+@numba.njit(cache=True, parallel=True, fastmath=_ORDER)
+def fps(points: Any, out: Any) -> None:
+    for b in numba.prange(len(points)):
+        _fps_one(points[b], out[b])
+
+
+@numba.njit(cache=True, fastmath=_ORDER)
+def _fps_one(points: Any, out: Any) -> None:
+    x, y, z = points[:, 0].copy(), points[:, 1].copy(), points[:, 2].copy()
+    nearest = np.full(len(points), np.float32(np.inf), np.float32)
+    last = 0
+    out[0] = 0
+    for step in range(1, len(out)):
+        cx, cy, cz = x[last], y[last], z[last]
+        farthest = np.float32(-1.0)
+        for i in range(len(points)):
+            dx, dy, dz = x[i] - cx, y[i] - cy, z[i] - cz
+            distance = min(nearest[i], dx * dx + dy * dy + dz * dz)
+            nearest[i] = distance
+            farthest = max(farthest, distance)
+        last = 0
+        while last < len(points) - 1 and nearest[last] != farthest:  # the bound: NaN is farthest from nothing
+            last += 1
+        out[step] = last
+
+
+@numba.njit(cache=True, parallel=True, fastmath=_ORDER)
+def knn(points: Any, queries: Any, out: Any) -> None:
+    for b in numba.prange(len(points)):
+        _knn_one(points[b], queries[b], out[b])
+
+
+@numba.njit(cache=True, fastmath=_ORDER)
+def _knn_one(points: Any, queries: Any, out: Any) -> None:
+    """Exact: a sample of the distances gives a bound that few more than k points pass; those are sorted."""
+    total, k = len(points), out.shape[1]
+    x, y, z = points[:, 0].copy(), points[:, 1].copy(), points[:, 2].copy()
+    distance = np.empty(total, np.float32)
+    near, index = np.empty(total + 1, np.float32), np.zeros(total + 1, np.int64)
+    stride = max(1, k // 4)
+    rank = k // stride + 3 * int(np.sqrt(k / stride)) + 2  # about three deviations above the expected k / stride
+    smallest = np.empty(rank, np.float32)
+    for n in range(len(queries)):
+        cx, cy, cz = queries[n, 0], queries[n, 1], queries[n, 2]
+        for i in range(total):
+            dx, dy, dz = x[i] - cx, y[i] - cy, z[i] - cz
+            distance[i] = dx * dx + dy * dy + dz * dz
+        smallest[:] = np.inf
+        for i in range(0, total, stride):
+            value = distance[i]
+            if value < smallest[rank - 1]:
+                j = rank - 1
+                while j > 0 and smallest[j - 1] > value:
+                    smallest[j] = smallest[j - 1]
+                    j -= 1
+                smallest[j] = value
+        count = _pass(distance, smallest[rank - 1], near, index)
+        if count < k:
+            count = _pass(distance, np.float32(np.inf), near, index)
+        for i in range(1, count):  # insertion sort: stable, so equal distances keep the lower index first
+            value, position = near[i], index[i]
+            j = i
+            while j > 0 and near[j - 1] > value:
+                near[j], index[j] = near[j - 1], index[j - 1]
+                j -= 1
+            near[j], index[j] = value, position
+        out[n, :] = index[:k]
+
+
+@numba.njit(cache=True, fastmath=_ORDER)
+def _pass(distance: Any, bound: Any, near: Any, index: Any) -> int:
+    """Collect the distances up to `bound` with their indices, in order of index, without a branch."""
+    count = 0
+    for i in range(len(distance)):
+        near[count], index[count] = distance[i], i
+        count += distance[i] <= bound
+    return count

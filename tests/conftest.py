@@ -1,0 +1,114 @@
+"""What all tests share: shapes in signatures are checked, torch has one thread, and there is a tiny study to train.
+
+The import hook checks every jaxtyping annotation at every call. Modules with pydantic models (whose `Self` beartype
+refuses) and the numba kernels (which must stay plain functions) are left out.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import install_import_hook
+
+PURE = ["geometry", "masking", "augment", "draws", "schedule", "descriptors", "statistics"]
+CHECKED = [*(f"ops.{name}" for name in PURE), "nets", "objectives", "batches", "fit", "monitor", "seeds"]
+install_import_hook([f"jepa3d.{name}" for name in CHECKED], "beartype.beartype")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+import yaml  # noqa: E402
+
+from jepa3d import config, store  # noqa: E402
+from jepa3d.layout import Layout  # noqa: E402
+
+torch.set_num_threads(1)
+
+TINY: dict[str, Any] = {
+    "study": "tiny",
+    "studies": {"tiny": {"runs": ["jepa", "scratch"], "evals": ["linear", "knn"], "seeds": [0, 1]}},
+    "datasets": {"toys": {"kind": "procedural", "train": 60, "test": 20, "points": 128}},
+    "patches": {"flat": {"points": 128, "levels": [{"num": 16, "size": 8}]}},
+    "models": {"tiny": {"width": 24, "depth": 1, "heads": 2, "tokenizer": {"widths": [8, 16, 16]}}},
+    "runs": {
+        "jepa": {
+            "data": "toys",
+            "patches": "flat",
+            "model": "tiny",
+            "objective": {"kind": "jepa", "predictor": {"depth": 1}},
+            "augment": {"rotate": "upright"},
+            "fit": {"steps": 20, "batch": 8, "lr": 0.001, "checkpoint_every": 7, "log_every": 5},
+            "monitor": {"every": 10, "shapes": 32},
+        },
+        "scratch": {"base": "jepa", "objective": {"kind": "scratch", "clouds": 32}, "fit": {"steps": 0}},
+    },
+    "evals": {
+        "linear": {"dataset": "toys", "task": {"kind": "linear_probe", "grid": [1.0]}},
+        "knn": {"dataset": "toys", "task": {"kind": "knn"}},
+    },
+}
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    """params.yaml of a tiny study as a mapping, to be changed and written."""
+    return yaml.safe_load(yaml.safe_dump(TINY))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[Any], Path]:
+    """Write a params.yaml, from a mapping or from text, and return its path."""
+
+    def _write(content: Any) -> Path:
+        path = tmp_path / "params.yaml"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+        return path
+
+    return _write
+
+
+@pytest.fixture
+def params(tiny: dict[str, Any], write: Callable[[Any], Path]) -> config.Params:
+    return config.load(write(tiny))
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "results")
+
+
+@pytest.fixture
+def toys(layout: Layout) -> Path:
+    """A canonical file of 60 train and 20 test shapes in three classes that differ in proportion."""
+    return _write_canonical(layout.canonical("toys"))
+
+
+@pytest.fixture
+def write_canonical() -> Callable[..., Path]:
+    """write_canonical(path, train, test, points, **other arrays)"""
+    return _write_canonical
+
+
+def _write_canonical(path: Path, train: int = 60, test: int = 20, points: int = 128, **changes: Any) -> Path:
+    """A canonical file of noisy boxes in three proportions, train and test mixed."""
+    random = np.random.default_rng(7)
+    count = train + test
+    label = np.arange(count) % 3
+    size = np.array([[1.0, 1.0, 1.0], [1.0, 0.2, 0.2], [1.0, 1.0, 0.1]])[label]
+    cloud = random.uniform(-1, 1, (count, points, 3)) * size[:, None]
+    split = np.array(["train"] * train + ["test"] * test)[random.permutation(count)]
+    arrays = {
+        "points": cloud.astype(np.float32),
+        "label": label.astype(np.int64),
+        "part": np.full((count, points), -1, np.int16),
+        "split": split,
+        "id": [f"toy-{i}" for i in range(count)],
+    }
+    store.write_h5(path, arrays | changes, store.stamp("convert", {}), classes=["cube", "rod", "plate"], parts=[])
+    return path
