@@ -1,0 +1,69 @@
+"""Batches of 128 (points, indices): from RAM, and streamed from disk under a memory budget.
+
+python benchmarks/loader.py [--shapes 20000] [--budget 64] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from common import arguments, show
+
+from jepa3d import store
+from jepa3d.batches import InMemory, Part, Streamed, open_source
+
+BATCH = 128
+
+
+def forge(folder: Path, shapes: int) -> Part:
+    """A data set of 1024 points and 64 x 32 patches, written in blocks."""
+    random = np.random.default_rng(0)
+    canonical, patches = folder / "canonical.h5", folder / "patches.h5"
+    points = random.standard_normal((1000, 1024, 3)).astype(np.float32)
+    neighbour = random.integers(0, 1024, (1000, 64, 32)).astype(np.uint16)
+    with store.create_h5(canonical, {}) as data, store.create_h5(patches, {}) as cache:
+        data.create_dataset("points", (shapes, 1024, 3), np.float32)
+        data.create_dataset("label", data=np.zeros(shapes, np.int64))
+        cache.create_dataset("centre", data=np.tile(np.arange(64, dtype=np.uint16), (shapes, 1)))
+        cache.create_dataset("neighbour", (shapes, 64, 32), np.uint16)
+        for start in range(0, shapes, 1000):
+            stop = min(start + 1000, shapes)
+            data["points"][start:stop] = points[: stop - start]
+            cache["neighbour"][start:stop] = neighbour[: stop - start]
+    return Part(canonical, patches, np.arange(shapes))
+
+
+def epoch(source: InMemory | Streamed) -> tuple[float, float]:
+    """Shapes per CPU-second and per second of one shuffled epoch."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    for start in range(0, len(source), BATCH):
+        source.rows(source.order(0, 0, start, min(start + BATCH, len(source))))
+    return len(source) / (time.process_time() - cpu), len(source) / (time.perf_counter() - wall)
+
+
+def peak() -> float:
+    """The most memory that this process has held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", shapes=(20_000, "shapes"), budget=(64, "MB of memory for the streamed set"))
+    with tempfile.TemporaryDirectory() as folder:
+        part = forge(Path(folder), options.shapes)
+        size = sum(path.stat().st_size for path in (part.canonical, part.patches)) / 1e6
+        before = peak()
+        streamed = epoch(Streamed([part], options.budget * 1e6))
+        rows = [["streamed", size, *streamed, peak() - before]]
+        memory = open_source([part], float("inf"))
+        epoch(memory)
+        rows.insert(0, ["in RAM", size, *epoch(memory), peak() - before])
+    columns = ["source", "set in MB", "shapes per CPU-second", "shapes per second", "memory added in MB"]
+    show(f"Batches of {BATCH}; the streamed set has {options.budget} MB to live in", columns, rows, options.out)
+
+
+if __name__ == "__main__":
+    main()
