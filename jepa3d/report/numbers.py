@@ -80,18 +80,23 @@ def column(study: Study, name: str) -> dict[str, Cell]:
 def margin(a: Sequence[Outcome], b: Sequence[Outcome]) -> float:
     """How large a difference of two runs' means must be to be told from noise: half its 95 % interval.
 
-    Two kinds of noise are added: the spread over seeds, and, where both runs predicted the same test shapes, the
-    spread of their difference over those shapes (a test set of 100 shapes decides no 1 % difference). Student's t
-    with n_a + n_b - 2 degrees of freedom. With one seed the spread is unknown: no difference is large enough.
+    Three variances add up: each run's over its seeds, and, where both predicted the same test shapes, that of their
+    difference over those shapes (a test set of 100 shapes decides no 1 % difference). Student's t with the degrees
+    of freedom of Welch and Satterthwaite. With one seed the spread is unknown: no difference is large enough.
     """
     if min(len(a), len(b)) < 2:
         return float("inf")
     headline = [spread([found.metrics[found.headline] for found in run]) for run in (a, b)]
-    variance = sum(found.std**2 / found.n for found in headline)
+    parts = [(found.std**2 / found.n, found.n - 1) for found in headline]  # (variance of the mean, degrees of freedom)
     right = [share_right(run) for run in (a, b)]
     if a[0].ids == b[0].ids and right[0] is not None and right[1] is not None and len(right[0]) > 1:
-        variance += float(np.var(right[0] - right[1], ddof=1)) / len(right[0])
-    return float(student.ppf(0.975, len(a) + len(b) - 2) * np.sqrt(variance))
+        shapes = len(right[0])
+        parts.append((float(np.var(right[0] - right[1], ddof=1)) / shapes, shapes - 1))
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return 0.0
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    return float(student.ppf(0.975, freedom) * np.sqrt(variance))
 
 
 def share_right(outcomes: Sequence[Outcome]) -> NDArray[np.float64] | None:

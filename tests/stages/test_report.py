@@ -280,12 +280,23 @@ def outcomes(rights: list[list[int]]) -> list[study.Outcome]:
     ]
 
 
-def test_the_noise_of_a_difference_adds_seeds_and_shapes():
-    """a scores .5 and 1, b .5 and .5: over seeds a's variance is 1/8 (two seeds), b's 0. Over the shapes, a is right
-    1, 1, .5, .5 of the time and b 1, 1, 0, 0: differences 0, 0, .5, .5 with variance 1/12 (four shapes)."""
+def test_the_noise_of_a_difference_over_the_test_shapes():
+    """Both runs score the same with both seeds, so only the shapes are left: a is right 1, 1, .5, .5 of the time and
+    b 1, 1, 0, 0. The differences 0, 0, .5, .5 have variance 1/12; Student's t with 3 degrees of freedom is 3.1824."""
+    a, b = outcomes([[1, 1, 1, 0], [1, 1, 0, 1]]), outcomes([[1, 1, 0, 0], [1, 1, 0, 0]])
+    assert numbers.margin(a, b) == pytest.approx(3.182446 * (1 / 12 / 4) ** 0.5, rel=1e-6)
+
+
+def test_the_noise_of_a_difference_over_the_seeds():
+    """Without predictions only the seeds count: a scores .5 and 1, variance 1/8, so 1/16 for the mean of two; b has
+    none. One degree of freedom, Student's t 12.706: two seeds say next to nothing."""
     a, b = outcomes([[1, 1, 0, 0], [1, 1, 1, 1]]), outcomes([[1, 1, 0, 0], [1, 1, 0, 0]])
-    expected = 4.302653 * (1 / 8 / 2 + 1 / 12 / 4) ** 0.5  # Student's t, two degrees of freedom, 97.5 %
-    assert numbers.margin(a, b) == pytest.approx(expected, rel=1e-6)
+    a, b = ([found._replace(predicted=None) for found in run] for run in (a, b))
+    assert numbers.margin(a, b) == pytest.approx(12.706205 / 4, rel=1e-6)
+
+
+def test_equal_runs_without_any_noise_are_a_tie():
+    assert numbers.margin(outcomes([[1, 1, 1, 1]] * 2), outcomes([[1, 1, 1, 1]] * 2)) == 0
 
 
 def test_with_one_seed_no_difference_is_large_enough():
