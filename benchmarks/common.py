@@ -45,7 +45,12 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], out:
     widths = [max(len(row[at]) for row in text) for at in range(len(columns))]
     print(f"\n{title}   [{machine()}]")
     for row in text:
-        print("  ".join(cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))))
+        print(
+            "  ".join(
+                cell.rjust(width) if at else cell.ljust(width)
+                for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+        )
     if out is not None:
         found = {"title": title, "machine": machine(), "rows": [dict(zip(columns, row, strict=True)) for row in rows]}
         out.write_text(json.dumps(found, indent=2) + "\n")

@@ -30,7 +30,9 @@ def stage(folder: Path, *verb: str) -> tuple[float, float]:
         "import resource, sys; from jepa3d.__main__ import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "finally: print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+        "finally:\n"
+        "    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)\n"
+        "    print(max(resource.getrusage(each).ru_maxrss for each in who))"
     )
     begin = time.perf_counter()
     done = subprocess.run(

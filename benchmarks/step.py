@@ -1,4 +1,4 @@
-"""One pretraining step: ours against a plain reference, in samples per second; on a GPU also the share of the matrix rate.
+"""One pretraining step: ours against a plain reference, in samples/s; on a GPU also the share of the matrix rate.
 
 python benchmarks/step.py [--batch 8] [--device cpu|cuda] [--rounds 3] [--out FILE]
 
@@ -122,7 +122,13 @@ def matrix_rate(device: torch.device) -> float:
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", batch=(8, "shapes a step"), device=("cpu", "cpu or cuda"), rounds=(3, "rounds"), steps=(2, "steps a round"))  # fmt: skip
+    options = arguments(
+        __doc__ or "",
+        batch=(8, "shapes a step"),
+        device=("cpu", "cpu or cuda"),
+        rounds=(3, "interleaved rounds"),
+        steps=(2, "steps a round"),
+    )
     device = torch.device(options.device)
     if device.type == "cpu":
         torch.set_num_threads(1)

@@ -20,14 +20,13 @@ from types import FrameType
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from jepa3d import config, store
 from jepa3d.batches import Stream
 from jepa3d.ops.schedule import warmup_cosine
 from jepa3d.problem import Problem
+from jepa3d.progress import Steps
 from jepa3d.seeds import derive
 
 KEEP = 2  # checkpoints: the newest and, should it be damaged, the one before
@@ -96,7 +95,7 @@ def run(training: Training) -> None:
     objective.train()
     losses: list[Tensor] = []
     begin = time.monotonic()
-    with _stop_request() as request, _Line(training.label, start, total) as line:
+    with _stop_request() as request, Steps(training.label, start, total) as line:
         for step in range(start, total):
             torch.manual_seed(derive(training.seed, "step", step))
             lr = training.schedule.lr(step)
@@ -260,46 +259,3 @@ def _stop_request() -> Iterator[_Request]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Line:
-    """The progress: a live line with loss, rate and time left on a terminal, a plain line every ten seconds else."""
-
-    def __init__(self, label: str, start: int, total: int) -> None:
-        self.label, self.start, self.total = label, start, total
-        self.console = Console(stderr=True)
-        self.begin = self.last = time.monotonic()
-        self.progress: Progress | None = None
-        self.task = TaskID(0)
-
-    def __enter__(self) -> _Line:
-        if self.console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            )
-            tail = (TextColumn("loss {task.fields[loss]:.4g}  {task.fields[rate]:.1f} steps/s"), TimeRemainingColumn())
-            self.progress = Progress(*columns, *tail, console=self.console)
-            self.progress.start()
-            self.task = self.progress.add_task(
-                self.label, total=self.total, completed=self.start, loss=math.nan, rate=0.0
-            )
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-
-    def show(self, step: int, loss: float) -> None:
-        now = time.monotonic()
-        rate = (step - self.start) / max(1e-9, now - self.begin)
-        if self.progress is not None:
-            self.progress.update(self.task, completed=step, loss=loss, rate=rate)
-        elif now - self.last >= 10.0 or step == self.total:
-            self.last = now
-            left = (self.total - step) / max(1e-9, rate)
-            self.console.print(
-                f"{self.label}: step {step}/{self.total}  loss {loss:.4g}  {rate:.1f} steps/s  {left:.0f} s left",
-                highlight=False,
-            )

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from jepa3d.progress import track
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
-
-PATIENCE = 10.0  # seconds between two lines where there is no terminal
 
 
 def workers() -> int:
@@ -74,46 +61,3 @@ def _over(executor: Callable[[int], Executor], function: Callable[[Item], Out], 
 
 def _apply(function: Callable[[Item], Out], chunk: Sequence[Item]) -> list[Out]:
     return [function(item) for item in chunk]
-
-
-def track(items: Iterable[Out], total: int, label: str) -> Iterator[Out]:
-    """Pass the items on and show how far it is: a bar on a terminal, a line every ten seconds in a log."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task(label, total=total)
-            for item in items:
-                yield item
-                progress.advance(task)
-        return
-    start = last = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if now - last >= PATIENCE:
-            last = now
-            left = (now - start) / done * (total - done)
-            console.print(f"{label}: {done}/{total}, {left:.0f} s left", highlight=False)
-
-
-@contextlib.contextmanager
-def bytes_shown(label: str, total: int | None, have: int = 0) -> Iterator[Callable[[int], None]]:
-    """Progress of a transfer, in the same two ways. `advance(count)` adds bytes; a negative count starts over."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-            task = progress.add_task(label, total=total, completed=have)
-            yield lambda count: progress.reset(task) if count < 0 else progress.advance(task, count)
-        return
-    done, last = have, time.monotonic()
-
-    def advance(count: int) -> None:
-        nonlocal done, last
-        done = 0 if count < 0 else done + count
-        if time.monotonic() - last >= PATIENCE:
-            last = time.monotonic()
-            console.print(f"{label}: {done / 1e6:,.0f}{f' of {total / 1e6:,.0f}' if total else ''} MB", highlight=False)
-
-    yield advance

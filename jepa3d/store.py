@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -156,7 +157,9 @@ def create_h5(path: Path, provenance: Mapping[str, Any]) -> Iterator[h5py.File]:
             with h5py.File(temporary, "w") as file:
                 file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
                 yield file
-        except (RuntimeError, ValueError) as error:  # h5py's own words for a failed write
+        except (RuntimeError, ValueError) as error:
+            if not re.search(r"(?i)\b(unable|can't) ", str(error)):  # h5py's words for a failed write
+                raise
             cause = error.__cause__ or error.__context__
             raise unwritable(path, cause if isinstance(cause, OSError) else OSError(0, str(error))) from error
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 import h5py
 import numpy as np
 
-from jepa3d import parallel
+from jepa3d import progress
 from jepa3d.datasets import SetAside, Shape, Split
 from jepa3d.foreign import audits, canonical, hdf5, roots
 from jepa3d.foreign.canonical import Canonical
@@ -122,7 +122,7 @@ def items(found: roots.Found, config: Config) -> list[Item]:
 def read(raw: Path, config: Config) -> Iterator[Shape | SetAside]:
     found = locate(raw, config)
     listed = items(found, config)
-    return parallel.track(_shapes(listed, config), len(listed), f"ScanObjectNN {config.variant}")
+    return progress.track(_shapes(listed, config), len(listed), f"ScanObjectNN {config.variant}")
 
 
 def count(raw: Path, config: Config) -> int:

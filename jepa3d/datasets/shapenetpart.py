@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 from pydantic import PositiveInt
 
-from jepa3d import parallel
+from jepa3d import parallel, progress
 from jepa3d.datasets import SetAside, Shape, Split
 from jepa3d.foreign import audits, canonical, hdf5, roots, texts
 from jepa3d.foreign.canonical import Canonical
@@ -245,7 +245,7 @@ def _shapes(found: roots.Found, chosen: list[Item], config: Config) -> Iterator[
     if found.layout == "v0_normal":
         one = partial(load, config=config)
         return parallel.imap(one, chosen, "ShapeNetPart") if len(chosen) > FEW else map(one, chosen)
-    return parallel.track(_from_hdf5(chosen, config), len(chosen), "ShapeNetPart")
+    return progress.track(_from_hdf5(chosen, config), len(chosen), "ShapeNetPart")
 
 
 def load(item: Item, config: Config) -> Shape | SetAside:

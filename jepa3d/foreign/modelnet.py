@@ -23,7 +23,7 @@ from jaxtyping import Float32
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from jepa3d import parallel
+from jepa3d import parallel, progress
 from jepa3d.foreign import canonical, hdf5, meshes, pickles, roots, texts
 from jepa3d.foreign.canonical import Canonical, Up
 from jepa3d.problem import Problem
@@ -134,7 +134,7 @@ def clouds(found: roots.Found, listed: Sequence[Item], config: ModelNet) -> Iter
         return
     with contextlib.ExitStack() as stack:
         row = _hdf5_rows(stack) if found.layout.startswith("hdf5") else _dat_rows()
-        for item in parallel.track(listed, len(listed), "ModelNet40"):
+        for item in progress.track(listed, len(listed), "ModelNet40"):
             yield made(item, lambda item=item: row(item), config)  # type: ignore[misc]
 
 

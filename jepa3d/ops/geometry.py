@@ -7,6 +7,8 @@ which cancels far from the origin.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -101,15 +103,26 @@ def knn_torch(points: Float[Tensor, "B P 3"], queries: Float[Tensor, "B N 3"], k
 
 def fps_numba(points: NDArray[Any], num: int) -> NDArray[np.int64]:
     """Farthest point sampling of a batch [B, P, 3] on the CPU, shapes in parallel."""
-    numba.set_num_threads(min(workers(), numba.config.NUMBA_NUM_THREADS))
     out = np.empty((len(points), num), np.int64)
-    kernels.fps(np.ascontiguousarray(points, np.float32), out)
+    with _numba_threads():
+        kernels.fps(np.ascontiguousarray(points, np.float32), out)
     return out
 
 
 def knn_numba(points: NDArray[Any], queries: NDArray[Any], k: int) -> NDArray[np.int64]:
     """The `k` nearest of points [B, P, 3] to queries [B, N, 3] on the CPU, shapes in parallel."""
-    numba.set_num_threads(min(workers(), numba.config.NUMBA_NUM_THREADS))
     out = np.empty((*queries.shape[:2], k), np.int64)
-    kernels.knn(np.ascontiguousarray(points, np.float32), np.ascontiguousarray(queries, np.float32), out)
+    with _numba_threads():
+        kernels.knn(np.ascontiguousarray(points, np.float32), np.ascontiguousarray(queries, np.float32), out)
     return out
+
+
+@contextlib.contextmanager
+def _numba_threads() -> Iterator[None]:
+    """numba with our number of threads. It may share OpenMP with torch, whose number is put back afterwards."""
+    of_torch = torch.get_num_threads()
+    numba.set_num_threads(min(workers(), numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(of_torch)

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jepa3d import __version__, config, parallel, plugins, store
+from jepa3d import __version__, config, plugins, progress, store
 from jepa3d.config import DatasetConfig
 from jepa3d.foreign import archives, roots
 from jepa3d.foreign.sources import Source
@@ -321,7 +321,7 @@ def transfer(url: str, part: Path, window: Window, known: bool, label: str) -> N
     `known`: the whole will be checked against a published hash, so that a beginning from another mirror may be used.
     """
     failures, pause = 0, PAUSE
-    with parallel.bytes_shown(label, window.length, size_of(part)) as advance:
+    with progress.bytes_shown(label, window.length, size_of(part)) as advance:
         while True:
             before = size_of(part)
             if window.length is not None and before == window.length:

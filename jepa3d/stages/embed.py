@@ -13,7 +13,7 @@ import torch
 from jepa3d import batches, config, store
 from jepa3d.layout import Layout
 from jepa3d.nets import encoder
-from jepa3d.parallel import track
+from jepa3d.progress import track
 
 BATCH = 128
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from jepa3d import config, store
 from jepa3d.layout import Layout
 from jepa3d.ops.geometry import fps_numba, knn_numba
-from jepa3d.parallel import track
 from jepa3d.problem import Problem
+from jepa3d.progress import track
 from jepa3d.seeds import derive
 
 BLOCK = 512  # shapes at a time: memory does not grow with the data set
