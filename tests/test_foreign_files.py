@@ -113,10 +113,10 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_pickle_bomb_does_not_go_off(name: str, tmp_path: Path):
     (tmp_path / "bomb.pkl").write_bytes(BOMBS[name])
-    start, before = time.monotonic(), peak()
+    start, before = time.process_time(), peak()
     with pytest.raises(Problem, match=r"bomb\.pkl"):
         pickles.load(tmp_path / "bomb.pkl")
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert peak() - before < 200e6
 
 
@@ -457,9 +457,9 @@ def fuzz(name: str, rounds: int, tmp_path: Path) -> dict[str, int]:
         path = files[number % len(files)]
         original = path.read_bytes()
         path.write_bytes(mutate(original, rng))
-        start = time.monotonic()
+        start = time.process_time()
         found[outcome(module, config, raw)] += 1
-        assert time.monotonic() - start < 10
+        assert time.process_time() - start < 10
         path.write_bytes(original)
     assert before == sorted(raw.rglob("*"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["raw"]
