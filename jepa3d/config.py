@@ -449,8 +449,10 @@ def _check_references(params: Params) -> None:
                 )
     check("studies", params.study, "study")
     for name, run in params.runs.items():
-        for data in (*run.data, *([run.monitor.probe] if run.monitor.probe else [])):
+        for data in run.data:
             check("datasets", data, f"runs.{name}.data")
+        if run.monitor.probe is not None:
+            check("datasets", run.monitor.probe, f"runs.{name}.monitor.probe")
         check("patches", run.patches, f"runs.{name}.patches")
         check("models", run.model, f"runs.{name}.model")
     for name, evaluation in params.evals.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,12 @@ class _UniqueKeys(yaml.SafeLoader):
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":  # `<<`, which has no value of its own
+            continue
         key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-        if key in seen and key != "<<":
+        if not isinstance(key, Hashable):
+            continue  # construct_mapping refuses it in its own words
+        if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", key_node.start_mark)
         seen.add(key)
     loader.flatten_mapping(node)

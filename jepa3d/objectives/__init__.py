@@ -14,6 +14,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from jepa3d.batches import Batch
+from jepa3d.problem import Problem
 
 
 class Loss(NamedTuple):
@@ -27,7 +28,8 @@ class Base(nn.Module):
     """An objective: it holds the encoders, turns a batch into a loss, and may act after each step and at the end."""
 
     def forward(self, batch: Batch) -> Loss:
-        raise NotImplementedError(f"{type(self).__module__} is a baseline: nothing is trained, give it fit.steps 0")
+        kind = type(self).__module__.rpartition(".")[2]
+        raise Problem(f"objective '{kind}' is a baseline", "nothing in it can be trained", "give the run fit.steps 0")
 
     def encoders(self) -> dict[str, nn.Module]:
         """`context`, and `target` where there is an EMA copy: what is saved and evaluated."""
