@@ -6,6 +6,7 @@ once an epoch and the batch of any step is known without having seen the steps b
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,8 @@ class Streamed:
         ]
         sizes = np.array([stop - start for _, start, stop in self.blocks])
         self.firsts = np.concatenate([[0], np.cumsum(sizes)])  # the number of each block's first shape
-        per_shape = sum(array[0].nbytes for array in _read(self.parts[0], 0, 1))
+        self.readers = [_Reader(part) for part in self.parts]
+        per_shape = sum(array[0].nbytes for array in self.readers[0].read(0, 1))
         self.window = max(1, int(memory / (2 * per_shape * BLOCK)))  # half: the copy of a window being filled
         self._cache: tuple[tuple[int, ...], Arrays, Rows] | None = None
         self._plan: tuple[tuple[int, int], Rows, NDArray[np.int64]] | None = None
@@ -171,14 +173,14 @@ class Streamed:
         self._cache = None  # let the old window go first
         first = self.blocks[held[0]]
         total = int(sum(self.firsts[b + 1] - self.firsts[b] for b in held))
-        sample = _read(self.parts[first[0]], first[1], first[1] + 1)
+        sample = self.readers[first[0]].read(first[1], first[1] + 1)
         arrays = Arrays._make(np.empty((total, *array.shape[1:]), array.dtype) for array in sample)
         into: Any
         at, begins = 0, []
         for block in held:
             number, start, stop = self.blocks[block]
             begins.append(at)
-            for into, read in zip(arrays, _read(self.parts[number], start, stop), strict=True):
+            for into, read in zip(arrays, self.readers[number].read(start, stop), strict=True):
                 into[at : at + stop - start] = read
             at += stop - start
         return held, arrays, np.array(begins)
@@ -206,27 +208,40 @@ def class_names(canonical: Path) -> list[str]:
     return names
 
 
-def _read(part: Part, start: int, stop: int) -> Arrays:
-    """The shapes start..stop of a part: one contiguous read a file, then the rows of the split and the points."""
-    rows = part.rows[start:stop]
-    low, high = int(rows[0]), int(rows[-1]) + 1
-    keep = slice(None) if high - low == len(rows) else rows - low
-    with store.open_h5(part.canonical) as data, store.open_h5(part.patches) as patches:
-        if len(data["points"]) != len(patches["centre"]):
+class _Reader:
+    """The two open files of a part. Opening costs more than reading a block, so a streamed set stays open."""
+
+    def __init__(self, part: Part) -> None:
+        self._open = contextlib.ExitStack()
+        data = self._open.enter_context(store.open_h5(part.canonical))
+        patches = self._open.enter_context(store.open_h5(part.patches))
+        self.rows, self.points, self.label = part.rows, data["points"], data["label"]
+        self.chosen, self.centre, self.neighbour = patches.get("point"), patches["centre"], patches["neighbour"]
+        if len(self.points) != len(self.centre):
+            self.close()
             raise Problem(
                 f"{part.patches}: does not belong to {part.canonical}",
-                f"{len(patches['centre'])} shapes against {len(data['points'])}",
+                f"{len(self.centre)} shapes against {len(self.points)}",
                 "run 'jepa3d patchify' again",
             )
-        points = data["points"][low:high][keep]
-        if "point" in patches:
-            points = np.take_along_axis(points, patches["point"][low:high][keep][:, :, None].astype(np.int64), 1)
-        return Arrays(
-            points,
-            patches["centre"][low:high][keep],
-            patches["neighbour"][low:high][keep],
-            data["label"][low:high][keep],
-        )
+
+    def read(self, start: int, stop: int) -> Arrays:
+        """The shapes start..stop of the part: one contiguous read a file, then the rows of the split and the points."""
+        rows = self.rows[start:stop]
+        low, high = int(rows[0]), int(rows[-1]) + 1
+        keep = slice(None) if high - low == len(rows) else rows - low
+        points = self.points[low:high][keep]
+        if self.chosen is not None:
+            points = np.take_along_axis(points, self.chosen[low:high][keep][:, :, None].astype(np.int64), 1)
+        return Arrays(points, *(array[low:high][keep] for array in (self.centre, self.neighbour, self.label)))
+
+    def close(self) -> None:
+        self._open.close()
+
+
+def _read(part: Part, start: int, stop: int) -> Arrays:
+    with contextlib.closing(_Reader(part)) as reader:
+        return reader.read(start, stop)
 
 
 class Stream:
