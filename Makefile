@@ -22,8 +22,8 @@ lint: $(READY)            ## formatting, lint, types, floors
 	@. $(BIN)/activate && ruff format --check . && ruff check . && mypy && lint-imports && snakefmt --check Snakefile workflow
 
 clean:                    ## remove everything that was computed; the environment stays
-	rm -rf results/raw results/canonical results/patches results/pretrain results/.state results/features \
-	  results/evals results/report .snakemake
+	rm -rf results/raw results/canonical results/patches results/pretrain results/.state results/tensorboard \
+	  results/features results/evals results/report .snakemake
 
 help:                     ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14

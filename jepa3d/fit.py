@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 import signal
 import sys
 import time
@@ -72,6 +73,7 @@ class Training:
     fingerprint: str  # of settings and inputs: a state of another training is never resumed
     watch: Callable[[], Mapping[str, float]] | None = None
     watch_every: int = 200
+    board: Path | None = None  # a folder for TensorBoard, where that is installed
     schedule: Schedule = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +96,7 @@ def run(training: Training) -> None:
     trained = [p for p in objective.parameters() if p.requires_grad]
     objective.train()
     losses: list[Tensor] = []
+    log = _Log(training, start)
     begin = time.monotonic()
     with _stop_request() as request, Steps(training.label, start, total) as line:
         for step in range(start, total):
@@ -114,9 +117,9 @@ def run(training: Training) -> None:
                 row |= {name: float(value) for name, value in monitors.items()}
                 row |= {} if norm is None else {"gradient_norm": float(norm)}
                 line.show(step + 1, row["loss"])
-                _log(training, row, (step + 1 - start) / (time.monotonic() - begin))
+                log.add({**row, "steps_per_second": (step + 1 - start) / (time.monotonic() - begin)})
             if training.watch is not None and _due(step, total, training.watch_every):
-                _log(training, {"step": step + 1, **training.watch()})
+                log.add({"step": step + 1, **training.watch()})
             if _due(step, total, fit.checkpoint_every) or request.number is not None:
                 _check_finite(losses, step, lr)
                 _check_weights(trained, step, lr)
@@ -189,10 +192,26 @@ def _diverged(what: str, lr: float) -> Problem:
     )
 
 
-def _log(training: Training, row: dict[str, Any], rate: float | None = None) -> None:
-    if rate is not None:
-        row["steps_per_second"] = rate
-    store.append_jsonl(training.curve, row)
+class _Log:
+    """The curve, as lines of JSON and, where TensorBoard is installed, for it too."""
+
+    def __init__(self, training: Training, start: int) -> None:
+        self.curve = training.curve
+        self.writer: Any = None
+        if training.board is not None:
+            if not start:
+                shutil.rmtree(training.board, ignore_errors=True)
+            with contextlib.suppress(ImportError):
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.writer = SummaryWriter(str(training.board), purge_step=start + 1)
+
+    def add(self, row: dict[str, Any]) -> None:
+        store.append_jsonl(self.curve, row)
+        if self.writer is not None:
+            for name, value in row.items():
+                self.writer.add_scalar(name, value, row["step"])
+            self.writer.flush()
 
 
 def save(training: Training, optimiser: torch.optim.Optimizer, step: int) -> None:

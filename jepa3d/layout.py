@@ -47,6 +47,10 @@ class Layout:
         """Resume state: undeclared to Snakemake, which deletes the declared outputs of a failed rule."""
         return self.results / ".state" / run / f"seed{seed}"
 
+    def board(self, run: str, seed: int | str) -> Path:
+        """TensorBoard's files: `tensorboard --logdir results/tensorboard` watches a study while it trains."""
+        return self.results / "tensorboard" / run / f"seed{seed}"
+
     def features(self, run: str, seed: int | str, dataset: str) -> Path:
         return self.results / "features" / run / f"seed{seed}" / f"{dataset}.h5"
 

@@ -57,6 +57,7 @@ def pretrain(params: config.Params, layout: Layout, run: str, seed: int) -> None
         fingerprint=_fingerprint(settings, stamp["inputs"]),
         watch=lambda: _look(watch, objective),
         watch_every=entry.monitor.every,
+        board=layout.board(run, seed),
     )
     begin = time.monotonic()
     fit.run(training)
