@@ -13,6 +13,7 @@ from jepa3d.progress import track
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
+CHUNK = 16  # items that a worker takes at once; four such chunks a worker are in flight
 
 
 def workers() -> int:
@@ -44,7 +45,7 @@ def _over(executor: Callable[[int], Executor], function: Callable[[Item], Out], 
     if count <= 1:
         yield from map(function, items)
         return
-    size = max(1, min(64, len(items) // (count * 4)))
+    size = max(1, min(CHUNK, len(items) // (count * 4)))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
     with executor(count) as pool:
         ahead = count * 4
