@@ -35,7 +35,7 @@ from jepa3d import parallel
 from jepa3d.config import DatasetConfig
 from jepa3d.datasets import SetAside, Shape, Split
 from jepa3d.foreign import clouds, meshes, tables
-from jepa3d.foreign.canonical import TO_Y
+from jepa3d.foreign.canonical import TO_Y, unit_sphere
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 
@@ -164,28 +164,18 @@ def on_surface(vertices: NDArray[Any], faces: NDArray[Any], number: int, seed: i
 
 
 def placed(points: NDArray[Any], config: Config) -> Float32[np.ndarray, "P 3"]:
-    """Turned and normalised. In float64 where the file is, for float32 has too few digits far from the origin; and
-    column by column, which is several times as fast."""
+    """Turned and normalised. In float64 where the file is, for float32 has too few digits far from the origin."""
     kind = np.float32 if points.dtype in (np.float16, np.float32) else np.float64
     if (points[0] == points[-1]).all() and (points == points[0]).all():
         raise Problem("all its points are the same")
     with np.errstate(all="ignore"):
-        found = unit_sphere(np.array(points.T, kind, order="C")).T if config.normalise == "unit_sphere" else points
+        found = unit_sphere(points.astype(kind, copy=False)) if config.normalise == "unit_sphere" else points
         if config.up != "y":
             found = np.stack([found[:, axis] * kind(sign) for axis, sign in TO_Y[config.up]], axis=1)
         found = np.ascontiguousarray(found, np.float32)
     if not np.isfinite(found).all():
         raise Problem("its coordinates are too large for float32" if np.isfinite(points).all() else NOT_FINITE)
     return found
-
-
-def unit_sphere(columns: NDArray[Any]) -> NDArray[Any]:
-    """[3, P] in place: the centroid to the origin, the farthest point to distance 1, and no square overflows."""
-    columns -= columns.mean(1, dtype=np.float64).astype(columns.dtype)[:, None]
-    largest = np.abs(columns).max()
-    columns /= largest
-    columns /= np.sqrt((columns * columns).sum(0).max())
-    return columns
 
 
 def choice(available: int, config: Config, id: str) -> NDArray[np.int64] | slice:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -36,12 +36,13 @@ class Canonical(DatasetConfig):
     seed: NonNegativeInt = 0  # of the draw; every shape's own seed is derived from it and the shape's id
 
 
-def unit_sphere(points: Float32[np.ndarray, "P 3"]) -> Float32[np.ndarray, "P 3"]:
+def unit_sphere(points: Float[np.ndarray, "P 3"]) -> Float32[np.ndarray, "P 3"]:
     """Centroid to the origin, farthest point to distance 1. A single point stays where it is: at the origin.
 
-    Compiled, without the interpreter's lock: numpy's own passes over [P, 3] cost several times `np.load`.
+    Of float32 or float64, and computed in that. Compiled, without the interpreter's lock: numpy's own passes over
+    [P, 3] cost several times `np.load`.
     """
-    made: Float32[np.ndarray, "P 3"] = _compiled()(np.ascontiguousarray(points))
+    made: Float32[np.ndarray, "P 3"] = _compiled()(np.ascontiguousarray(points)).astype(np.float32, copy=False)
     return made
 
 
@@ -53,23 +54,32 @@ def _compiled() -> Any:
 
 
 def _unit_sphere(points: Any) -> Any:
-    count = len(points)
+    count, kind = len(points), points.dtype.type
     x = y = z = 0.0
     for p in range(count):
         x += points[p, 0]
         y += points[p, 1]
         z += points[p, 2]
-    centre = (np.float32(x / count), np.float32(y / count), np.float32(z / count))
-    made = np.empty((count, 3), np.float32)
-    largest = np.float32(0)
+    cx, cy, cz = kind(x / count), kind(y / count), kind(z / count)
+    made = np.empty_like(points)
+    largest = kind(0)
     for p in range(count):
-        a, b, c = points[p, 0] - centre[0], points[p, 1] - centre[1], points[p, 2] - centre[2]
+        a, b, c = points[p, 0] - cx, points[p, 1] - cy, points[p, 2] - cz
         made[p, 0], made[p, 1], made[p, 2] = a, b, c
         square = a * a + b * b + c * c
         if not square <= largest:  # so that NaN is kept, and spreads
             largest = square
-    if largest != 0:
-        made *= np.float32(1) / np.sqrt(largest)
+    if not 1e-30 < largest < 1e30:  # a square may have left the range of float32
+        extent = np.abs(made).max()
+        if extent == 0:
+            return made
+        made /= extent
+        largest = kind(0)
+        for p in range(count):
+            square = made[p, 0] ** 2 + made[p, 1] ** 2 + made[p, 2] ** 2
+            if not square <= largest:
+                largest = square
+    made *= kind(1) / np.sqrt(largest)
     return made
 
 
