@@ -11,7 +11,7 @@ The canonical file, the same for every data set (n shapes of P points, y up, in 
     attributes, as JSON: classes [names], parts [names], config (the entry of params.yaml), provenance (store.stamp)
 
 The audit, <dataset>.audit.json, has the counts per split and class, the bounds, and every shape that was set aside
-with the reason; `raw` is what the plugin's own `audit(raw, config)` says, where it has one.
+with the reason; `findings` is what the plugin's own `audit(raw, config)` says, where it has one.
 
 Both appear together, when both are complete; work that was finished before stays until then. Shapes are written as
 they come, so the memory does not grow with the data set. A plugin that has `count(raw, config)`, the number of shapes
@@ -24,6 +24,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,10 +59,10 @@ def convert(params: config.Params, layout: Layout, dataset: str) -> None:
         tempfile.TemporaryDirectory(prefix=f".{dataset}.", suffix=".tmp", dir=target.parent) as folder,
     ):
         draft, whole = Path(folder) / "draft.h5", Path(folder) / "whole.h5"
-        with store.create_h5(draft, provenance) as file:
+        with store.create_h5(draft, provenance) as file, ThreadPoolExecutor(1) as writer:
             for name, value in (("classes", classes), ("parts", parts), ("config", config.slice_of(settings))):
                 file.attrs[name] = json.dumps(value)
-            found = Found(file, bool(parts), expected)
+            found = Found(file, writer, bool(parts), expected)
             collect(plugin.read(raw, settings), found, classes, settings.strict, dataset)
             check_whole(found, classes, dataset)
             found.finish()
@@ -69,7 +70,7 @@ def convert(params: config.Params, layout: Layout, dataset: str) -> None:
             compact(draft, whole, provenance)
         summary = {"dataset": dataset, **found.summary(classes)}
         if hasattr(plugin, "audit"):
-            summary["raw"] = plugin.audit(raw, settings)
+            summary["findings"] = plugin.audit(raw, settings)
         text = json.dumps({**summary, "provenance": provenance}, indent=2, allow_nan=False)
         audit.write_text(text + "\n", encoding="utf-8")
         with store.replacing(target) as temporary:
@@ -78,9 +79,13 @@ def convert(params: config.Params, layout: Layout, dataset: str) -> None:
 
 @dataclass
 class Found:
-    """The draft: points and parts go to the file block by block, the little else that each shape has to memory."""
+    """The draft: points and parts go to the file block by block, the little else that each shape has to memory.
+
+    One block is written, by a thread, while the next one is filled.
+    """
 
     file: Any  # the open HDF5 file
+    writer: ThreadPoolExecutor  # of one thread
     has_parts: bool
     expected: int | None  # shapes; None: not known, the arrays grow
     points: int = 0  # P, once there is a shape
@@ -89,14 +94,18 @@ class Found:
     split: list[str] = field(default_factory=list)
     id: list[str] = field(default_factory=list)
     aside: list[SetAside] = field(default_factory=list)
-    low: NDArray[np.float32] = field(default_factory=lambda: np.full(3, np.inf, np.float32))
-    high: NDArray[np.float32] = field(default_factory=lambda: np.full(3, -np.inf, np.float32))
+    written: dict[str, NDArray[Any]] = field(default_factory=dict)  # the other block
+    writing: Future[None] | None = None
+    low: Any = np.inf  # [P, 3] each: the extremes over all shapes of the first point, the second ...
+    high: Any = -np.inf
 
     def add(self, shape: Shape) -> None:
         if not self.block:
             self._begin(len(shape.points))
         row = len(self.id) % len(self.block["points"])
         self.block["points"][row] = shape.points
+        np.minimum(self.low, shape.points, out=self.low)
+        np.maximum(self.high, shape.points, out=self.high)
         if self.has_parts:
             self.block["part"][row] = -1 if shape.part is None else shape.part
         self.label.append(int(shape.label))
@@ -108,30 +117,43 @@ class Found:
     def finish(self) -> None:
         """The last rows, and what was kept in memory."""
         self._flush(len(self.id) % len(self.block["points"]))
+        self._wait()
         self.block.clear()
+        self.written.clear()
         store.put(self.file, "label", np.array(self.label, np.int64))
         store.put(self.file, "split", self.split)
         store.put(self.file, "id", self.id)
 
     def _begin(self, points: int) -> None:
         self.points = points
+        self.low, self.high = np.full((points, 3), np.inf, np.float32), np.full((points, 3), -np.inf, np.float32)
         rows = max(1, BLOCK // (points * 12))
         shapes = {"points": ((points, 3), np.float32), "part": ((points,), np.int16)}
         for name in ("points", "part") if self.has_parts else ("points",):
             shape, dtype = shapes[name]
-            self.block[name] = np.empty((rows, *shape), dtype)
+            self.block[name], self.written[name] = np.empty((2, rows, *shape), dtype)
             if self.expected is None:
                 self.file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(1, *shape))
             else:
                 self.file.create_dataset(name, (self.expected, *shape), dtype)
 
     def _flush(self, rows: int) -> None:
-        end = len(self.id)
-        for name, block in self.block.items():
+        self._wait()
+        self.block, self.written = self.written, self.block
+        self.writing = self.writer.submit(self._write, len(self.id) - rows, len(self.id))
+
+    def _wait(self) -> None:
+        """Until the other block is written. Its errors show here."""
+        if self.writing is not None:
+            self.writing.result()
+
+    def _write(self, start: int, end: int) -> None:
+        for name, block in self.written.items():
             if self.expected is None:
                 self.file[name].resize(end, axis=0)
-            if rows:
-                self.file[name][end - rows : end] = block[:rows]
+            if end > start:
+                self.file[name][start:end] = block[: end - start]
+                store.begin_flush(self.file[name], start, end)
 
     def summary(self, classes: Sequence[str]) -> dict[str, Any]:
         """The audit: counts, bounds, and what was set aside."""
@@ -145,7 +167,7 @@ class Found:
                 for label, name in enumerate(classes)
             },
             "unlabelled": self.label.count(-1),
-            "bounds": {"low": self.low.tolist(), "high": self.high.tolist()},
+            "bounds": {"low": self.low.min(0).tolist(), "high": self.high.max(0).tolist()},
             "set_aside": [entry._asdict() for entry in self.aside],
         }
 
@@ -173,13 +195,10 @@ def collect(
     seen: set[str] = set()
     for shape in reading(shapes, dataset):
         if isinstance(shape, Shape):
-            low, high = bounds(shape.points)
-            why = damage(low, high)
+            why = damage(shape.points)
             if not why:
                 check_shape(shape, found.points, seen, classes, dataset)
                 found.add(shape)
-                np.minimum(found.low, low, out=found.low)
-                np.maximum(found.high, high, out=found.high)
                 continue
             shape = SetAside(shape.id, why)
         if strict:
@@ -211,17 +230,12 @@ def reading(shapes: Iterable[Shape | SetAside], dataset: str) -> Iterator[Shape 
         raise PluginError(f"{dataset}: {error}") from error
 
 
-def bounds(points: Float32[np.ndarray, "P 3"]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The least and the greatest coordinates. Columns are copied first: ten times as fast as a minimum over rows."""
-    columns = np.ascontiguousarray(points.T)
-    return columns.min(1), columns.max(1)
-
-
-def damage(low: NDArray[np.float32], high: NDArray[np.float32]) -> str:
-    """Why a cloud with these bounds is none; empty for a good one. NaN shows in any minimum."""
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+def damage(points: Float32[np.ndarray, "P 3"]) -> str:
+    """Why a cloud is none; empty for a good one. NaN shows in any minimum."""
+    if not (np.isfinite(points.min()) and np.isfinite(points.max())):
         return "has NaN or infinite coordinates"
-    return "all its points are the same" if (low == high).all() else ""
+    same = (points[0] == points[-1]).all() and (points == points[0]).all()
+    return "all its points are the same" if same else ""
 
 
 def check_shape(shape: Shape, points: int, seen: set[str], classes: Sequence[str], dataset: str) -> None:

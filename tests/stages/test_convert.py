@@ -13,7 +13,7 @@ import pytest
 
 from jepa3d import plugins, store
 from jepa3d.config import DatasetConfig
-from jepa3d.datasets import SetAside, Shape
+from jepa3d.datasets import SetAside, Shape, folder
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
 from jepa3d.stages.convert import PluginError, convert
@@ -155,7 +155,7 @@ def test_many_blocks_keep_every_row_in_its_place(run: Any, monkeypatch: pytest.M
 
 def test_the_plugins_own_audit_is_in_the_audit(run: Any) -> None:
     layout = run([shape("a")], more={"audit": {"lists": 3}})
-    assert store.read_json(layout.audit("data"))["raw"] == {"lists": 3}
+    assert store.read_json(layout.audit("data"))["findings"] == {"lists": 3}
 
 
 def test_an_error_of_reading_is_not_reported_as_one_of_writing(run: Any) -> None:
@@ -199,3 +199,20 @@ def test_memory_does_not_grow_with_the_number_of_shapes(run: Any) -> None:
 
     peak(10)
     assert peak(2000) - peak(200) < 4 << 20
+
+
+def test_one_and_two_threads_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "mine" / ("cup", "dog")[number % 2] / f"{number}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, rng.normal(size=(50, 3)).astype(np.float32))
+    config = folder.Config(root=str(tmp_path / "mine"), points=32)
+    made = []
+    for threads in "12":
+        monkeypatch.setenv("JEPA3D_THREADS", threads)
+        layout = Layout(tmp_path / "results")
+        store.write_json(layout.source("data"), {"how": "in place"})
+        convert(SimpleNamespace(dataset=lambda name: config), layout, "data")  # type: ignore[arg-type]
+        made.append(layout.canonical("data").read_bytes())
+    assert made[0] == made[1]
