@@ -219,30 +219,34 @@ def provenance(path: Path) -> dict[str, Any]:
         with open_h5(path) as file:
             found: dict[str, Any] = json.loads(file.attrs["provenance"])
     elif path.suffix == ".safetensors":
-        found = json.loads(read_tensors(path)[1]["provenance"])
+        found = read_tensors(path)[1]["provenance"]
     else:
         found = read_json(path)["provenance"]
     return found
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Weights as safetensors; the metadata's values are stored as JSON."""
+    """Weights as safetensors. The metadata is one entry of JSON: several have no fixed order, and so no fixed bytes."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(
-            plain, temporary, metadata={key: json.dumps(value, sort_keys=True) for key, value in metadata.items()}
-        )
+        try:
+            save_file(plain, temporary, metadata={"jepa3d": json.dumps(metadata, sort_keys=True)})
+        except SafetensorError as error:  # only its text says what the system refused
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) if number else error from None
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Weights and metadata of a safetensors file; a Problem for anything that is not one."""
+def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Weights and our metadata ({} in a foreign file) of a safetensors file; a Problem for anything that is not one."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            metadata = json.loads((file.metadata() or {}).get("jepa3d", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise unreadable(path, error) from None
 
@@ -252,7 +256,11 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     import torch
 
     with replacing(path) as temporary:
-        torch.save(dict(state), temporary)
+        try:
+            with temporary.open("wb") as file:
+                torch.save(dict(state), file)
+        except RuntimeError as error:  # torch's own words, while it closes what could not be written
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -91,14 +91,17 @@ class LoadedEncoder:
         self.metadata = metadata
 
     @torch.no_grad()
-    def embed(self, points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B F"]:
-        """Pooled features [B, F] of clouds [B, P, 3], any P of at least the scheme's size; y up, unit sphere."""
+    def embed(self, points: Any) -> Float[Tensor, "B F"]:
+        """Pooled features [B, F] of clouds [B, P, 3], any P of at least the scheme's size; y up, unit sphere.
+
+        `points` is a tensor or an array of numbers; what cannot be embedded is a Problem.
+        """
         patches = self._patches(points)
         features: Tensor = self.module.pool(self.module(patches))  # type: ignore[operator]
         return features
 
     @torch.no_grad()
-    def tokens(self, points: Float[Tensor, "B P 3"]) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N D"]]:
+    def tokens(self, points: Any) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N D"]]:
         """Patch centres and patch features of clouds [B, P, 3]."""
         patches = self._patches(points)
         return patches.centres, self.module(patches)
@@ -107,7 +110,8 @@ class LoadedEncoder:
         self.module.to(device)
         return self
 
-    def _patches(self, points: Float[Tensor, "B P 3"]) -> Patches:
+    def _patches(self, points: Any) -> Patches:
+        points = torch.as_tensor(points, dtype=torch.float32)
         wanted = self.scheme.points
         if points.ndim != 3 or points.shape[-1] != 3 or points.shape[1] < wanted:
             raise Problem(
@@ -159,13 +163,12 @@ def save(
 def load(path: str | Path, which: Literal["context", "target"] = "context") -> LoadedEncoder:
     """Read `encoder.safetensors`. A file that is not ours, of another size or damaged is a Problem."""
     path = Path(path)
-    tensors, text = store.read_tensors(path)
+    tensors, metadata = store.read_tensors(path)
     try:
-        metadata = {key: json.loads(value) for key, value in text.items()}
         if metadata["format"] != "jepa3d.encoder/1":
             raise ValueError(f"its format is {metadata['format']}")
-        model = config.Model.model_validate_json(text["model"], strict=True)
-        scheme = config.Scheme.model_validate_json(text["scheme"], strict=True)
+        model = config.Model.model_validate_json(json.dumps(metadata["model"]), strict=True)
+        scheme = config.Scheme.model_validate_json(json.dumps(metadata["scheme"]), strict=True)
         available = [which for which in ("context", "target") if which in metadata["which"]]
         kind = metadata["kind"]
         if kind != TRANSFORMER and kind not in PLAIN:

@@ -21,6 +21,7 @@ BATCH = 128
 def embed(params: config.Params, layout: Layout, run: str, dataset: str, seed: int) -> None:
     """Features of every shape of one data set by one trained encoder; no augmentation, no masking (section 8)."""
     entry: config.Run = params.pick("runs", run)
+    params.dataset(dataset)  # an unknown name is a Problem
     canonical, patches = layout.canonical(dataset), layout.patches(entry.patches, dataset)
     weights = layout.encoder(run, seed)
     stamp = store.stamp("embed", {"run": run, "dataset": dataset, "seed": seed}, [canonical, patches, weights])

@@ -30,6 +30,7 @@ BLOCK = 512  # shapes at a time: memory does not grow with the data set
 def patchify(params: config.Params, layout: Layout, scheme: str, dataset: str) -> None:
     """Cache the patches of one data set under one scheme."""
     entry: config.Scheme = params.pick("patches", scheme)
+    params.dataset(dataset)  # an unknown name is a Problem
     source = layout.canonical(dataset)
     stamp = store.stamp("patchify", config.slice_of(entry), [source])
     with store.open_h5(source) as data:

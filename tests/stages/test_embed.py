@@ -1,0 +1,92 @@
+"""embed: features of every shape, equal to those of the encoder that users load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from jepa3d import config, load_encoder, store
+from jepa3d.layout import Layout
+from jepa3d.problem import Problem
+from jepa3d.stages import embed as stage
+from jepa3d.stages.patchify import patchify
+from jepa3d.stages.pretrain import pretrain
+
+
+@pytest.fixture
+def trained(
+    tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
+) -> Callable[..., tuple[config.Params, dict[str, Any]]]:
+    """Train a run and embed its data; what the features file has, and its attributes."""
+
+    def _trained(run: str, **patches: Any) -> tuple[config.Params, dict[str, Any]]:
+        tiny["patches"]["flat"] |= patches
+        tiny["runs"]["jepa"]["fit"]["steps"] = 2
+        for kind in ("hand_made", "raw_centres"):
+            tiny["runs"][kind] = {"base": "scratch", "objective": {"kind": kind}}
+        params = config.load(write(tiny))
+        patchify(params, layout, "flat", "toys")
+        pretrain(params, layout, run, 0)
+        stage.embed(params, layout, run, "toys", 0)
+        with store.open_h5(layout.features(run, 0, "toys")) as file:
+            read = {name: file[name][:] for name in file} | {"attributes": store.attributes(file)}
+        return params, read
+
+    return _trained
+
+
+def points(path: Path) -> torch.Tensor:
+    with store.open_h5(path) as file:
+        return torch.from_numpy(file["points"][:])
+
+
+@pytest.mark.parametrize("patches", [{}, {"points": 100, "sample": "first"}, {"points": 100, "sample": "fps"}], ids=str)
+def test_the_features_are_those_of_the_encoder_that_users_load(
+    trained: Any, layout: Layout, toys: Path, patches: dict[str, Any]
+):
+    _, read = trained("jepa", **patches)
+    for which in ("context", "target"):
+        by_user = load_encoder(layout.encoder("jepa", 0), which).embed(points(toys))
+        assert read[which].dtype == np.float32
+        assert np.allclose(read[which], by_user, atol=1e-5)
+    assert not np.allclose(read["context"], read["target"], atol=1e-6)
+
+
+def test_the_features_keep_the_order_labels_splits_and_names_of_the_shapes(trained: Any, layout: Layout, toys: Path):
+    _, read = trained("jepa")
+    with store.open_h5(toys) as file:
+        for name in ("label", "split", "id"):
+            assert np.array_equal(read[name], file[name][:])
+    assert read["attributes"]["classes"] == ["cube", "rod", "plate"]
+    assert read["attributes"]["pool"] == "max_mean"
+    assert read["attributes"]["provenance"]["inputs"].keys() == {
+        str(toys), str(layout.patches("flat", "toys")), str(layout.encoder("jepa", 0))
+    }  # fmt: skip
+
+
+def test_the_batch_size_does_not_show(trained: Any, layout: Layout, monkeypatch: pytest.MonkeyPatch):
+    _, whole = trained("jepa")
+    monkeypatch.setattr(stage, "BATCH", 7)
+    _, read = trained("jepa")
+    assert np.allclose(read["context"], whole["context"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("run", "width"), [("scratch", 48), ("raw_centres", 48), ("hand_made", 129)])
+def test_baselines_have_features_of_their_own_and_no_ema_copy(trained: Any, run: str, width: int):
+    _, read = trained(run)
+    assert read["context"].shape == (80, width)
+    assert "target" not in read
+    assert read["attributes"]["kind"] == ("transformer" if run == "scratch" else run)
+    assert read["attributes"]["pool"] == ("max_mean" if run == "scratch" else run)  # not made of max and mean
+
+
+def test_without_an_encoder_the_command_that_makes_it_is_named(params: config.Params, layout: Layout, toys: Path):
+    patchify(params, layout, "flat", "toys")
+    with pytest.raises(Problem, match="no such file") as caught:
+        stage.embed(params, layout, "jepa", "toys", 0)
+    assert "jepa3d pretrain jepa --seed 0" in caught.value.mend

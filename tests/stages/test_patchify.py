@@ -1,0 +1,105 @@
+"""The patch cache: indices, the same as the geometry gives, whatever the block size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from jepa3d import config, store
+from jepa3d.layout import Layout
+from jepa3d.ops.geometry import farthest_point_sample, gather, knn
+from jepa3d.problem import Problem
+from jepa3d.stages import patchify as stage
+
+
+def cached(params: config.Params, layout: Layout, scheme: str = "flat") -> dict[str, np.ndarray]:
+    stage.patchify(params, layout, scheme, "toys")
+    with store.open_h5(layout.patches(scheme, "toys")) as file:
+        return {name: file[name][:] for name in file}
+
+
+def clouds(path: Path) -> torch.Tensor:
+    with store.open_h5(path) as file:
+        return torch.from_numpy(file["points"][:])
+
+
+def test_the_cache_has_the_indices_of_fps_and_knn(params: config.Params, layout: Layout, toys: Path):
+    arrays, points = cached(params, layout), clouds(toys)
+    assert set(arrays) == {"centre", "neighbour"}
+    assert all(array.dtype == np.uint16 for array in arrays.values())
+    centre = farthest_point_sample(points, 16)
+    assert np.array_equal(arrays["centre"], centre)
+    assert np.array_equal(arrays["neighbour"], knn(points, gather(points, centre), 8))
+    assert (arrays["neighbour"][:, :, 0] == arrays["centre"]).all()  # each centre is its own nearest point
+
+
+def test_shapes_are_worked_on_in_blocks_that_do_not_show(
+    params: config.Params, layout: Layout, toys: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = cached(params, layout)
+    monkeypatch.setattr(stage, "BLOCK", 7)
+    for name, array in cached(params, layout).items():
+        assert np.array_equal(array, whole[name])
+
+
+def test_the_cache_is_stamped_with_the_scheme_and_the_hash_of_the_points(
+    params: config.Params, layout: Layout, toys: Path
+):
+    cached(params, layout)
+    stamp = store.provenance(layout.patches("flat", "toys"))
+    assert stamp["verb"] == "patchify"
+    assert stamp["settings"] == config.slice_of(params.patches["flat"])
+    assert stamp["inputs"] == {str(toys): store.sha256(toys)}
+
+
+@pytest.mark.parametrize("sample", ["first", "random", "fps"])
+def test_a_scheme_with_fewer_points_chooses_among_those_stored(
+    tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path, sample: str
+):
+    tiny["patches"]["few"] = {"points": 40, "sample": sample, "levels": [{"num": 10, "size": 5}]}
+    params, points = config.load(write(tiny)), clouds(toys)
+    arrays = cached(params, layout, "few")
+    chosen = torch.from_numpy(arrays["point"].astype(np.int64))
+    if sample == "first":
+        assert (chosen == torch.arange(40)).all()
+    elif sample == "fps":
+        assert torch.equal(chosen, farthest_point_sample(points, 40))
+    else:
+        assert len({tuple(row.tolist()) for row in chosen}) == 80  # every shape its own
+        assert all(len(set(row.tolist())) == 40 for row in chosen)
+    few = gather(points, chosen)
+    assert np.array_equal(arrays["centre"], farthest_point_sample(few, 10))
+    again = cached(params, layout, "few")
+    assert all(np.array_equal(array, again[name]) for name, array in arrays.items())
+
+
+def test_a_pyramid_has_patches_of_the_centres_below(
+    tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
+):
+    tiny["patches"]["pyramid"] = {"points": 128, "levels": [{"num": 32, "size": 8}, {"num": 8, "size": 4}]}
+    arrays, points = cached(config.load(write(tiny)), layout, "pyramid"), clouds(toys)
+    lower = gather(points, torch.from_numpy(arrays["centre"].astype(np.int64)))
+    upper = farthest_point_sample(lower, 8)
+    assert np.array_equal(arrays["centre_1"], upper)
+    assert np.array_equal(arrays["neighbour_1"], knn(lower, gather(lower, upper), 4))
+
+
+def test_more_points_than_are_stored_is_a_problem(
+    tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
+):
+    tiny["patches"]["flat"]["points"] = 256
+    with pytest.raises(Problem, match=r"patches.flat.points: 256, but the shapes of 'toys' have 128 points") as caught:
+        cached(config.load(write(tiny)), layout)
+    assert "at most 128" in caught.value.mend
+    assert not layout.patches("flat", "toys").exists()
+
+
+def test_without_the_canonical_file_the_command_that_makes_it_is_named(params: config.Params, layout: Layout):
+    with pytest.raises(Problem, match="no such file") as caught:
+        cached(params, layout)
+    assert "jepa3d convert toys" in caught.value.mend
