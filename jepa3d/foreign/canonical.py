@@ -19,6 +19,7 @@ from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 
 Up = Literal["x", "y", "z"]
+LEAST, MOST = 1e-30, 1e30  # squared distances that float32 holds well
 TO_Y: dict[str, tuple[tuple[int, int], ...]] = {  # per new axis: (old axis, sign); proper rotations
     "x": ((1, -1), (0, 1), (2, 1)),
     "y": ((0, 1), (1, 1), (2, 1)),
@@ -42,8 +43,12 @@ def unit_sphere(points: Float[np.ndarray, "P 3"]) -> Float32[np.ndarray, "P 3"]:
     Of float32 or float64, and computed in that. Compiled, without the interpreter's lock: numpy's own passes over
     [P, 3] cost several times `np.load`.
     """
-    made: Float32[np.ndarray, "P 3"] = _compiled()(np.ascontiguousarray(points)).astype(np.float32, copy=False)
-    return made
+    scaled = _compiled()
+    made, largest = scaled(np.ascontiguousarray(points))
+    if not LEAST < largest < MOST and (extent := np.abs(made).max()) != 0:
+        made, _ = scaled(made / extent)
+    canonical: Float32[np.ndarray, "P 3"] = made.astype(np.float32, copy=False)
+    return canonical
 
 
 @cache
@@ -54,6 +59,7 @@ def _compiled() -> Any:
 
 
 def _unit_sphere(points: Any) -> Any:
+    """And the largest squared distance; where a square may have left the range of float32, it is not scaled."""
     count, kind = len(points), points.dtype.type
     x = y = z = 0.0
     for p in range(count):
@@ -69,18 +75,11 @@ def _unit_sphere(points: Any) -> Any:
         square = a * a + b * b + c * c
         if not square <= largest:  # so that NaN is kept, and spreads
             largest = square
-    if not 1e-30 < largest < 1e30:  # a square may have left the range of float32
-        extent = np.abs(made).max()
-        if extent == 0:
-            return made
-        made /= extent
-        largest = kind(0)
+    if LEAST < largest < MOST:
+        scale = kind(1) / np.sqrt(largest)
         for p in range(count):
-            square = made[p, 0] ** 2 + made[p, 1] ** 2 + made[p, 2] ** 2
-            if not square <= largest:
-                largest = square
-    made *= kind(1) / np.sqrt(largest)
-    return made
+            made[p, 0], made[p, 1], made[p, 2] = made[p, 0] * scale, made[p, 1] * scale, made[p, 2] * scale
+    return made, largest
 
 
 def turned(points: Float32[np.ndarray, "P 3"], up: str) -> Float32[np.ndarray, "P 3"]:
