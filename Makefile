@@ -13,7 +13,7 @@ all: $(READY)             ## build the chosen study: tables in results/report/in
 setup: $(READY)           ## only make the environment
 
 test: $(READY)            ## the unit tests, under two minutes
-	@. $(BIN)/activate && pytest -m "not slow and not slurm and not dvc"
+	@. $(BIN)/activate && pytest -n auto -m "not slow and not slurm and not dvc"
 
 test-slow: $(READY)       ## end to end, Slurm and DVC tests
 	@. $(BIN)/activate && pytest -m "slow or slurm or dvc"
