@@ -1,0 +1,68 @@
+"""What the README and CONTRIBUTING promise exists: commands, files, and an entry that loads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from jepa3d import config
+from jepa3d.__main__ import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/method.md", "docs/datasets.md"]
+COMMANDS = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+def code(page: str) -> str:
+    """Indented blocks, fenced blocks and inline code."""
+    return "\n".join(re.findall(r"^    .*$|```[a-z]*\n.*?```|`[^`\n]+`", text(page), re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_make_target_that_is_named_exists(page: str):
+    targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z-]+)", code(page)))
+    assert named <= targets, page
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_verb_that_is_named_exists(page: str):
+    named = set(re.findall(r"(?<!from )\bjepa3d ([a-z]+)\b", code(page)))
+    assert named <= COMMANDS, page
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_linked_or_named_file_exists(page: str):
+    links = re.findall(r"\]\((?!http)([^)#]+)", text(page))
+    scripts = re.findall(r"python (\S+\.py)", code(page))
+    for name in [*links, *scripts]:
+        beside = (ROOT / page).parent / name
+        assert beside.exists() or (ROOT / name).exists(), f"{page}: {name}"
+
+
+def test_the_example_of_ones_own_data_is_a_valid_addition(tmp_path: Path):
+    blocks = re.findall(r"```yaml\n(.*?)```", text("README.md"), re.DOTALL)
+    example = next(yaml.safe_load(block) for block in blocks if "folder" in block)
+    params = yaml.safe_load(text("params.yaml"))
+    for section, entries in example.items():
+        params[section] |= entries
+    params["study"] = "mine"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    loaded = config.load(tmp_path / "params.yaml")
+    config.check_objectives(loaded)
+    assert loaded.chosen.runs == ("my_jepa",)
+    assert loaded.runs["my_jepa"].objective.options() == loaded.runs["jepa"].objective.options()
+
+
+def test_the_first_screen_has_the_two_commands():
+    first = "\n".join(text("README.md").splitlines()[:12])
+    assert "make all" in first
+    assert "make test" in first
