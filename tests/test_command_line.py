@@ -143,12 +143,15 @@ def test_a_full_disk_in_the_middle_of_a_training_is_a_problem_and_keeps_its_stat
     assert layout.encoder("jepa", 0).exists()
 
 
-def test_every_verb_up_to_the_report_runs_by_hand(jepa3d: Callable[..., Said], layout: Layout):
+def test_every_verb_up_to_the_report_runs_by_hand(
+    jepa3d: Callable[..., Said], tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout
+):
+    tiny["studies"]["tiny"]["seeds"] = [3]
+    write(tiny)
     chain = [("download", "toys"), ("convert", "toys"), ("patchify", "flat", "toys")]
     for run in ("jepa", "scratch"):
-        for seed in (0, 1):
-            chain += [("pretrain", run, "--seed", seed), ("embed", run, "toys", "--seed", seed)]
-            chain += [("evaluate", run, name, "--seed", seed) for name in ("linear", "knn")]
+        chain += [("pretrain", run, "--seed", 3), ("embed", run, "toys", "--seed", 3)]
+        chain += [("evaluate", run, name, "--seed", 3) for name in ("linear", "knn")]
     for arguments in (*chain, ("report",)):
         said = jepa3d(*arguments)
         assert said.code == 0, said.err
@@ -160,7 +163,7 @@ def test_every_verb_up_to_the_report_runs_by_hand(jepa3d: Callable[..., Said], l
 def test_asked_to_stop_it_saves_its_state_and_the_same_command_goes_on(
     jepa3d: Callable[..., Said], tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
 ):
-    tiny["runs"]["jepa"]["fit"] |= {"steps": 300, "checkpoint_every": 1000, "log_every": 1}
+    tiny["runs"]["jepa"]["fit"] |= {"steps": 100, "checkpoint_every": 1000, "log_every": 1}
     write(tiny)
     assert jepa3d("patchify", "flat", "toys").code == 0
     with warnings.catch_warnings():

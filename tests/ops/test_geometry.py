@@ -81,7 +81,7 @@ def test_every_shape_of_a_batch_is_sampled_by_itself():
     assert knn(batch, batch[:, :1], 2).tolist() == [[[0, 1]], [[0, 1]]]
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(clouds(), st.data())
 def test_both_implementations_of_fps_are_the_oracle_whatever_the_cloud(cloud: np.ndarray, data: st.DataObject):
     num = data.draw(st.integers(1, len(cloud)))
@@ -91,7 +91,7 @@ def test_both_implementations_of_fps_are_the_oracle_whatever_the_cloud(cloud: np
     assert farthest_point_sample(torch.from_numpy(cloud)[None], num)[0].tolist() == expected
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(clouds(), st.data())
 def test_both_implementations_of_knn_are_the_oracle_whatever_the_cloud(cloud: np.ndarray, data: st.DataObject):
     k = data.draw(st.integers(1, len(cloud)))  # k == P included

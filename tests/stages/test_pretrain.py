@@ -51,7 +51,11 @@ def test_it_writes_an_encoder_its_configuration_and_its_curve(params: config.Par
     assert not layout.state("jepa", 0).exists()
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(params: config.Params, layout: Layout, ready: Path):
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
+    tiny: dict[str, Any], load: Load, layout: Layout, ready: Path
+):
+    tiny["runs"]["jepa"]["fit"]["steps"] = 5
+    params = load(tiny)
     stage.pretrain(params, layout, "jepa", 0)
     first = layout.encoder("jepa", 0).read_bytes()
     stage.pretrain(params, layout, "jepa", 0)
@@ -76,6 +80,7 @@ def test_the_random_baseline_is_the_encoder_that_training_starts_from(
 
 def test_only_the_train_split_is_seen(tiny: dict[str, Any], load: Load, layout: Layout, ready: Path):
     """The test shapes are replaced by NaN and labels that do not exist: nothing changes."""
+    tiny["runs"]["jepa"]["fit"]["steps"] = 10
     params = load(tiny)
     stage.pretrain(params, layout, "jepa", 0)
     expected, curve = state(layout.encoder("jepa", 0)), store.read_jsonl(layout.curve("jepa", 0))
