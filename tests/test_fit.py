@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -313,6 +314,7 @@ def test_killed_at_random_moments_a_training_ends_in_the_same_bits(
 
     def train() -> None:
         torch.set_num_threads(1)
+        jaxtyping.config.update("jaxtyping_disable", True)  # signatures are checked elsewhere; here it would take long
         pretrain(params, layout, "jepa", 0)
 
     assert os.waitpid(in_child(train), 0)[1] == 0
