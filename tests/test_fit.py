@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import signal
@@ -317,6 +318,7 @@ def test_killed_at_random_moments_a_training_ends_in_the_same_bits(
         jaxtyping.config.update("jaxtyping_disable", True)  # signatures are checked elsewhere; here it would take long
         pretrain(params, layout, "jepa", 0)
 
+    importlib.import_module("torch._dynamo")  # once, here: the first step of every child would
     assert os.waitpid(in_child(train), 0)[1] == 0
     files = layout.encoder("jepa", 0), layout.run_config("jepa", 0)
     undisturbed, curve = [path.read_bytes() for path in files], rows(layout.curve("jepa", 0))
