@@ -1,4 +1,4 @@
-"""The command line: the seven verbs, `doctor` and `encode`. A Problem becomes three lines and exit code 2."""
+"""The command line: the seven verbs, `doctor` and `check`. A Problem becomes three lines and exit code 2."""
 
 from __future__ import annotations
 
