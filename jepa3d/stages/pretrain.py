@@ -11,7 +11,6 @@ import json
 import shutil
 import sys
 import time
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def pretrain(params: config.Params, layout: Layout, run: str, seed: int) -> None
     )
     begin = time.monotonic()
     fit.run(training)
-    objective.finish(islice(stream.batches(), 1_000_000))
+    objective.finish(stream.batches())
     publish(layout, run, seed, objective, model, scheme, stamp, training.curve, time.monotonic() - begin)
 
 
