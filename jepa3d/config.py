@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -213,13 +213,52 @@ class Eval(FrozenModel):
     patches: str | None = None
 
 
-class Study(FrozenModel):
-    """What `all` builds: every run with every seed, evaluated by every evaluation."""
+class Grid(FrozenModel):
+    """Every one of some runs with every one of some seeds, evaluated by every one of some evaluations."""
 
-    about: str = ""
     runs: Names
     evals: Names
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
+
+
+class Cell(NamedTuple):
+    """One evaluation of one run with one seed."""
+
+    run: str
+    evaluation: str
+    seed: int
+
+
+class Study(Grid):
+    """What `all` builds: its own grid, and `also` others: dear evaluations on some runs, with fewer seeds."""
+
+    about: str = ""
+    also: tuple[Grid, ...] = ()
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Every evaluation that the study asks for, each once."""
+        return tuple(
+            dict.fromkeys(
+                Cell(run, name, seed)
+                for grid in (self, *self.also)
+                for run in grid.runs
+                for name in grid.evals
+                for seed in grid.seeds
+            )
+        )
+
+    def trainings(self) -> tuple[tuple[str, int], ...]:
+        """Every (run, seed) that has to be trained, each once."""
+        pairs = ((run, seed) for grid in (self, *self.also) for run in grid.runs for seed in grid.seeds)
+        return tuple(dict.fromkeys(pairs))
+
+    def run_names(self) -> tuple[str, ...]:
+        """The runs of all its grids, in the order of their first mention."""
+        return tuple(dict.fromkeys(run for grid in (self, *self.also) for run in grid.runs))
+
+    def eval_names(self) -> tuple[str, ...]:
+        """The evaluations of all its grids, in the order of their first mention."""
+        return tuple(dict.fromkeys(name for grid in (self, *self.also) for name in grid.evals))
 
 
 class Params(FrozenModel):
@@ -460,7 +499,9 @@ def _check_references(params: Params) -> None:
         if evaluation.patches:
             check("patches", evaluation.patches, f"evals.{name}.patches")
     for name, study in params.studies.items():
-        for run_name in study.runs:
-            check("runs", run_name, f"studies.{name}.runs")
-        for eval_name in study.evals:
-            check("evals", eval_name, f"studies.{name}.evals")
+        grids: dict[str, Grid] = {"": study} | {f".also.{place}": grid for place, grid in enumerate(study.also)}
+        for where, grid in grids.items():
+            for run_name in grid.runs:
+                check("runs", run_name, f"studies.{name}{where}.runs")
+            for eval_name in grid.evals:
+                check("evals", eval_name, f"studies.{name}{where}.evals")

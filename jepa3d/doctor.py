@@ -62,15 +62,15 @@ def doctor(params: config.Params, layout: Layout) -> int:
 def datasets_of(params: config.Params) -> list[str]:
     """Every data set that the study reads, in the order of params.yaml."""
     chosen = params.chosen
-    runs = [params.runs[name] for name in chosen.runs]
+    runs = [params.runs[name] for name in chosen.run_names()]
     used = {name for run in runs for name in run.data} | {run.monitor.probe for run in runs}
-    used |= {params.evals[name].dataset for name in chosen.evals}
+    used |= {params.evals[name].dataset for name in chosen.eval_names()}
     return [name for name in params.datasets if name in used]
 
 
 def study(params: config.Params) -> Entry:
     chosen = params.chosen
-    size = f"{len(chosen.runs)} runs x {len(chosen.seeds)} seeds, {len(chosen.evals)} evaluations"
+    size = f"{len(chosen.trainings())} trainings, {len(chosen.cells())} evaluations"
     try:
         config.check_objectives(params)
     except Problem as problem:

@@ -294,6 +294,31 @@ def test_numbers_as_names_are_names(tiny: dict[str, Any], write: Write):
     assert config.load(write(tiny)).chosen.runs == ("7",)
 
 
+# --- the study's grids
+
+
+def test_a_study_is_its_grid_and_the_others_each_cell_once(tiny: dict[str, Any], write: Write):
+    tiny["studies"]["tiny"] = {
+        "runs": ["jepa", "scratch"], "evals": "linear", "seeds": [0, 1],
+        "also": [{"runs": "jepa", "evals": ["knn", "linear"], "seeds": [1, 2]}],
+    }  # fmt: skip
+    study = config.load(write(tiny)).chosen
+    assert [tuple(cell) for cell in study.cells()] == [
+        ("jepa", "linear", 0), ("jepa", "linear", 1), ("scratch", "linear", 0), ("scratch", "linear", 1),
+        ("jepa", "knn", 1), ("jepa", "knn", 2), ("jepa", "linear", 2),
+    ]  # fmt: skip
+    assert study.trainings() == (("jepa", 0), ("jepa", 1), ("scratch", 0), ("scratch", 1), ("jepa", 2))
+    assert study.run_names() == ("jepa", "scratch")
+    assert study.eval_names() == ("linear", "knn")
+
+
+def test_a_name_in_a_further_grid_is_checked(tiny: dict[str, Any], write: Write):
+    tiny["studies"]["tiny"]["also"] = [{"runs": "jepa", "evals": "kn", "seeds": [0]}]
+    with pytest.raises(Problem) as caught:
+        config.load(write(tiny))
+    assert caught.value.what.startswith("studies.tiny.also.0.evals: there is no evaluation called 'kn'")
+
+
 # --- slices
 
 

@@ -38,41 +38,44 @@ def patches_of_run(wildcards):
 
 def study_datasets():
     """The data sets that the chosen study's runs and evaluations read."""
-    of_runs = [data for run in STUDY.runs for data in PARAMS.pick("runs", run).data]
-    of_evals = [PARAMS.pick("evals", name).dataset for name in STUDY.evals]
+    of_runs = [
+        data for run in STUDY.run_names() for data in PARAMS.pick("runs", run).data
+    ]
+    of_evals = [PARAMS.pick("evals", name).dataset for name in STUDY.eval_names()]
     return list(dict.fromkeys([*of_runs, *of_evals]))
 
 
 def study_patches():
     """Every (scheme, data set) that the chosen study reads."""
-    pairs = []
-    for run in (PARAMS.pick("runs", name) for name in STUDY.runs):
-        pairs += [(run.patches, data) for data in run.data]
-        pairs += [
-            (run.patches, PARAMS.pick("evals", name).dataset) for name in STUDY.evals
-        ]
-    return list(dict.fromkeys(pairs))
+    of_runs = [
+        (PARAMS.pick("runs", run).patches, data)
+        for run in STUDY.run_names()
+        for data in PARAMS.pick("runs", run).data
+    ]
+    of_evals = [
+        (
+            evaluation.patches or PARAMS.pick("runs", cell.run).patches,
+            evaluation.dataset,
+        )
+        for cell in STUDY.cells()
+        for evaluation in [PARAMS.pick("evals", cell.evaluation)]
+    ]
+    return list(dict.fromkeys([*of_runs, *of_evals]))
 
 
 def study_features():
-    """Every (run, data set, seed) whose features an evaluation of the chosen study reads."""
-    datasets = [
-        PARAMS.pick("evals", name).dataset
-        for name in STUDY.evals
-        if PARAMS.needs(name) == "features"
-    ]
-    return [
-        LAYOUT.features(run, seed, data)
-        for run in STUDY.runs
-        for data in dict.fromkeys(datasets)
-        for seed in STUDY.seeds
-    ]
+    """The features that the chosen study's evaluations read."""
+    return list(
+        dict.fromkeys(
+            LAYOUT.features(cell.run, cell.seed, PARAMS.evals[cell.evaluation].dataset)
+            for cell in STUDY.cells()
+            if PARAMS.needs(cell.evaluation) == "features"
+        )
+    )
 
 
 def study_evaluations():
     return [
-        LAYOUT.evaluation(run, seed, name)
-        for run in STUDY.runs
-        for name in STUDY.evals
-        for seed in STUDY.seeds
+        LAYOUT.evaluation(cell.run, cell.seed, cell.evaluation)
+        for cell in STUDY.cells()
     ]

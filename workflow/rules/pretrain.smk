@@ -20,4 +20,4 @@ rule pretrain:
 
 rule all_pretrain:
     input:
-        [LAYOUT.encoder(run, seed) for run in STUDY.runs for seed in STUDY.seeds],
+        [LAYOUT.encoder(run, seed) for run, seed in STUDY.trainings()],

@@ -7,7 +7,7 @@ rule report:
     input:
         evaluations=study_evaluations(),
         features=study_features(),
-        curves=[LAYOUT.curve(run, seed) for run in STUDY.runs for seed in STUDY.seeds],
+        curves=[LAYOUT.curve(run, seed) for run, seed in STUDY.trainings()],
         audits=[LAYOUT.audit(dataset) for dataset in study_datasets()],
         patches=[LAYOUT.patches(scheme, data) for scheme, data in study_patches()],
     output:
