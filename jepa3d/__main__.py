@@ -106,12 +106,27 @@ def embed(run: str, dataset: str, seed: Seed) -> None:
 
 
 @app.command()
-def evaluate(run: str, evaluation: Annotated[str, typer.Argument(metavar="EVAL")], seed: Seed) -> None:
-    """Score a trained encoder by one evaluation."""
+def evaluate(
+    run: str,
+    evaluation: Annotated[str, typer.Argument(metavar="EVAL")],
+    seed: Seed,
+    part: Annotated[int | None, typer.Option(min=0, help="Only one part of an evaluation that has several.")] = None,
+) -> None:
+    """Score a trained encoder by one evaluation; one that trains goes on where it was stopped."""
     from jepa3d.stages.evaluate import evaluate as stage
 
     params, layout = _load()
-    stage(params, layout, run, evaluation, seed)
+    if params.needs(evaluation) == "features":
+        stage(params, layout, run, evaluation, seed, part)
+        return
+    from jepa3d.fit import Stopped
+
+    _limit_torch()
+    try:
+        stage(params, layout, run, evaluation, seed, part)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise typer.Exit(128 + stopped.signal) from None
 
 
 @app.command()

@@ -57,6 +57,14 @@ class Layout:
     def evaluation(self, run: str, seed: int | str, name: str) -> Path:
         return self.results / "evals" / run / f"seed{seed}" / f"{name}.json"
 
+    def part(self, run: str, seed: int | str, name: str, number: int | str) -> Path:
+        """One of the trainings that an evaluation consists of, each a job of its own."""
+        return self.results / "evals" / run / f"seed{seed}" / f"{name}.parts" / f"{number}.json"
+
+    def evaluation_state(self, run: str, seed: int | str, name: str) -> Path:
+        """Resume state of an evaluation that trains."""
+        return self.state(run, seed) / "evals" / name
+
     @property
     def metrics(self) -> Path:
         return self.results / "metrics.json"
@@ -77,6 +85,7 @@ _MAKERS = {
     r"pretrain/([^/]+)/seed(\d+)/[^/]+": "pretrain {0} --seed {1}",
     r"features/([^/]+)/seed(\d+)/([^/]+)\.h5": "embed {0} {2} --seed {1}",
     r"evals/([^/]+)/seed(\d+)/([^/]+)\.json": "evaluate {0} {2} --seed {1}",
+    r"evals/([^/]+)/seed(\d+)/([^/]+)\.parts/(\d+)\.json": "evaluate {0} {2} --seed {1} --part {3}",
 }
 
 

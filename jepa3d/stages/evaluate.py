@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +25,18 @@ class Shapes(NamedTuple):
     classes: tuple[str, ...]
 
 
-def evaluate(params: config.Params, layout: Layout, run: str, name: str, seed: int) -> None:
-    """Evaluate one seed of one run by the evaluation `name` of params.yaml, and write the finding."""
+def evaluate(params: config.Params, layout: Layout, run: str, name: str, seed: int, part: int | None = None) -> None:
+    """Evaluate one seed of one run by the evaluation `name` of params.yaml, and write the finding.
+
+    `part` computes one part of an evaluation that consists of several; without it, the parts that are there are
+    gathered and the others computed first. Raises fit.Stopped when a signal stops a training.
+    """
     entry: config.Eval = params.pick("evals", name)
     task = plugins.find("tasks", entry.task["kind"])
     settings = config.plugin_config("tasks", entry.task)
+    if part is not None:
+        _compute_part(params, layout, run, name, seed, task, settings, part)
+        return
     work = {"features": _on_features, "encoder": _on_encoder}[task.NEEDS]
     result, shapes, inputs = work(params, layout, run, name, seed, task, settings)
     test = shapes.split == "test"
@@ -41,12 +51,14 @@ def evaluate(params: config.Params, layout: Layout, run: str, name: str, seed: i
         "headline": next(iter(result.metrics)),
         "metrics": {key: float(value) for key, value in result.metrics.items()},
         "notes": list(result.notes),
+        "details": result.details,
         "predicted": None if result.predicted is None else result.predicted.tolist(),
         "truth": shapes.label[test].tolist(),
         "ids": shapes.id[test].tolist(),
         "classes": list(shapes.classes),
     }
     store.write_json(layout.evaluation(run, seed, name), finding)
+    shutil.rmtree(layout.evaluation_state(run, seed, name), ignore_errors=True)
 
 
 def _on_features(
@@ -78,21 +90,82 @@ def _on_features(
 def _on_encoder(
     params: config.Params, layout: Layout, run: str, name: str, seed: int, task: Any, settings: Any
 ) -> tuple[Result, Shapes, list[Path]]:
-    """The encoder itself, for tasks that train on: the patches are the evaluation's own scheme, else the run's."""
-    entry: config.Eval = params.evals[name]
+    """The encoder itself, for tasks that train on, in one go or from parts."""
+    given, stamp = _encoded(params, layout, run, name, seed)
+    with store.open_h5(given.canonical) as file:
+        shapes = _shapes(file, given.canonical)
+    inputs = [given.encoder, given.canonical, given.patches]
+    if not hasattr(task, "parts"):
+        return task.evaluate(given, settings, seed), shapes, inputs
+    results, codes = [], set()
+    for number in range(task.parts(settings)):
+        path = layout.part(run, seed, name, number)
+        if not _is_of(path, stamp):
+            _compute_part(params, layout, run, name, seed, task, settings, number)
+        found = store.read_json(path)
+        results.append(Result(found["metrics"], None, tuple(found["notes"]), found["details"]))
+        codes.add(found["provenance"]["code"])
+    result: Result = task.gather(results, settings)
+    if len(codes) > 1:
+        mixed = f"its parts were computed by {len(codes)} versions of the code; remove {path.parent} to have one"
+        result = result._replace(notes=(*result.notes, mixed))
+    return result, shapes, inputs
+
+
+def _encoded(params: config.Params, layout: Layout, run: str, name: str, seed: int) -> tuple[Encoded, dict[str, Any]]:
+    """What a task that trains on gets, and its stamp; the patches are of the evaluation's scheme, else the run's."""
+    entry: config.Eval = params.pick("evals", name)
     row: config.Run = params.pick("runs", run)
     scheme = entry.patches or row.patches
+    paths = layout.encoder(run, seed), layout.canonical(entry.dataset), layout.patches(scheme, entry.dataset)
+    stamp = store.stamp("evaluate", config.slice_of(entry), paths)
+    made_of = json.dumps([stamp["settings"], list(stamp["inputs"].values()), seed], sort_keys=True)
     given = Encoded(
-        encoder=layout.encoder(run, seed),
-        canonical=layout.canonical(entry.dataset),
-        patches=layout.patches(scheme, entry.dataset),
+        *paths,
         scheme=params.pick("patches", scheme),
         model=params.pick("models", row.model),
         run=row,
+        state=layout.evaluation_state(run, seed, name),
+        fingerprint=hashlib.sha256(made_of.encode()).hexdigest(),
     )
-    with store.open_h5(given.canonical) as file:
-        shapes = _shapes(file, given.canonical)
-    return task.evaluate(given, settings, seed), shapes, [given.encoder, given.canonical, given.patches]
+    return given, stamp
+
+
+def _compute_part(
+    params: config.Params, layout: Layout, run: str, name: str, seed: int, task: Any, settings: Any, number: int
+) -> None:
+    """One part's result, as a file that the evaluation gathers."""
+    count = task.parts(settings) if hasattr(task, "parts") else 0
+    if number >= count:
+        raise Problem(
+            f"evals.{name}: has no part {number}",
+            f"its parts are 0 to {count - 1}" if count else f"a '{settings.kind}' is computed in one go",
+            "leave out --part" if not count else "choose one of them",
+        )
+    given, stamp = _encoded(params, layout, run, name, seed)
+    given = given._replace(state=given.state / f"part{number}")
+    result: Result = task.part(given, settings, seed, number)
+    found = {
+        "provenance": stamp,
+        "run": run,
+        "seed": seed,
+        "eval": name,
+        "part": number,
+        "metrics": {key: float(value) for key, value in result.metrics.items()},
+        "notes": list(result.notes),
+        "details": result.details,
+    }
+    store.write_json(layout.part(run, seed, name, number), found)
+    shutil.rmtree(given.state, ignore_errors=True)
+
+
+def _is_of(path: Path, stamp: dict[str, Any]) -> bool:
+    """Whether a part is there and of these very settings and inputs."""
+    try:
+        found = store.read_json(path)["provenance"]
+    except (Problem, KeyError, TypeError):
+        return False
+    return all(found.get(key) == stamp[key] for key in ("settings", "inputs"))
 
 
 def _shapes(file: Any, path: Path) -> Shapes:

@@ -8,13 +8,20 @@ imported inside the functions: the Snakefile reads the Configs):
     def protocol(config) -> str                                  one line: what was done, as the report prints it
     def evaluate(given, config, seed: int) -> Result             `given`: Features or Encoded, as NEEDS says
 
-The test split is scored once, at the end; nothing is chosen on it.
+A task with NEEDS = "encoder" that consists of trainings of their own may let a cluster run them at once:
+
+    def parts(config) -> int                                     how many there are
+    def part(given, config, seed: int, number: int) -> Result    one of them, a job of its own
+    def gather(results, config) -> Result                        the finding, from the parts in their order
+
+Nothing is chosen on the test split. Where a protocol of the peers does choose on it (`accuracy_community` of a
+fine-tuning), the metric's name and the protocol's line say so, and nothing else depends on it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -49,6 +56,8 @@ class Encoded(NamedTuple):
     scheme: config.Scheme  # of `patches`: the evaluation's own, else the run's
     model: config.Model  # the run's architecture
     run: config.Run  # the run's whole entry
+    state: Path  # a folder for resume state; the stage removes it when the finding is written
+    fingerprint: str = ""  # of the evaluation's settings, seed and inputs: a state of another one is never resumed
 
 
 class Result(NamedTuple):
@@ -57,6 +66,7 @@ class Result(NamedTuple):
     metrics: dict[str, float]  # fractions in 0..1 for accuracies; the first one is the headline
     predicted: NDArray[np.int64] | None = None  # [n_test]
     notes: tuple[str, ...] = ()  # what a reader of the numbers must know, such as a metric that could not be had
+    details: dict[str, Any] | None = None  # plain JSON for pictures: a training's curve, the folds' accuracies
 
 
 def check(given: Features) -> None:
