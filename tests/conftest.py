@@ -16,7 +16,7 @@ from typing import Any
 
 from jaxtyping import install_import_hook
 
-PURE = ["geometry", "masking", "augment", "draws", "schedule", "descriptors", "statistics"]
+PURE = ["propagate", "corruptions", "geometry", "masking", "augment", "draws", "schedule", "descriptors", "statistics"]
 CHECKED = [*(f"ops.{name}" for name in PURE), "nets", "objectives", "batches", "fit", "monitor", "seeds"]
 install_import_hook([f"jepa3d.{name}" for name in CHECKED], "beartype.beartype")
 

@@ -61,3 +61,58 @@ def part_miou(ious: Float[np.ndarray, "n"], category: Int[np.ndarray, "n"]) -> t
     """Instance mIoU (mean over shapes) and class mIoU (mean over the categories present of their shapes' mean)."""
     by_category = [ious[category == one].mean() for one in np.unique(category)]
     return float(ious.mean()), float(np.mean(by_category))
+
+
+def shape_ious(
+    truth: Int[np.ndarray, "n P"],
+    predicted: Int[np.ndarray, "n P"],
+    category: Int[np.ndarray, "n"],
+    parts: Sequence[Sequence[int]],
+) -> Float[np.ndarray, "n"]:
+    """`shape_iou` of every shape over the parts of its category; points without a label (-1) are passed over."""
+    pairs = zip(truth, predicted, category, strict=True)
+    return np.array([shape_iou(t[t >= 0], p[t >= 0], parts[c]) for t, p, c in pairs])
+
+
+def part_ious(
+    truth: Int[np.ndarray, "n P"], predicted: Int[np.ndarray, "n P"], parts: Sequence[int]
+) -> Float[np.ndarray, "parts"]:
+    """Of the shapes of one category: each part's IoU, mean over the shapes, by the same convention."""
+    labelled = [(t[t >= 0], p[t >= 0]) for t, p in zip(truth, predicted, strict=True)]
+    return np.array([np.mean([_iou(t == part, p == part) for t, p in labelled]) for part in parts])
+
+
+def majority_parts(
+    part: Int[np.ndarray, "n P"], category: Int[np.ndarray, "n"], parts: Sequence[Sequence[int]]
+) -> Int[np.ndarray, "classes"]:
+    """Each category's most frequent part in `part` (ties: the first); -1 for a category that does not occur."""
+    found = np.full(len(parts), -1)
+    for one in np.unique(category):
+        counts = [(part[category == one] == label).sum() for label in parts[one]]
+        found[one] = parts[one][int(np.argmax(counts))]
+    return found
+
+
+def parts_of_categories(
+    classes: Sequence[str],
+    names: Sequence[str],
+    category: Int[np.ndarray, "n"],
+    part: Int[np.ndarray, "n P"],
+) -> tuple[tuple[int, ...], ...]:
+    """The parts that compete in each category.
+
+    A part that is named after a category ('Chair/leg', 'Chair 0') belongs to it; any other part ('background', or
+    names that say nothing) belongs to every category that has a shape with it.
+    """
+    found: list[set[int]] = [set() for _ in classes]
+    free = []
+    for label, name in enumerate(names):
+        owners = [one for one in classes if name.startswith((f"{one}/", f"{one} "))]
+        if owners:
+            found[list(classes).index(max(owners, key=len))].add(label)
+        else:
+            free.append(label)
+    if free:
+        for one in np.unique(category):
+            found[one] |= set(free) & set(np.unique(part[category == one]).tolist())
+    return tuple(tuple(sorted(parts)) for parts in found)
