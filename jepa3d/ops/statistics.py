@@ -1,15 +1,40 @@
-"""How sure a number is: intervals and paired tests over shapes, folds or seeds. Pure functions of values and seed."""
+"""How sure a number is: intervals, paired tests and verdicts. Pure functions of values and seed."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from jepa3d.ops.score import mean_std
 from jepa3d.seeds import derive
 
 BLOCK = 1 << 22  # random numbers held at once
+Z = 1.959964  # of a normal distribution, 95 % lies within ± Z standard deviations
+
+Word = Literal["reproduced", "above", "below", "inconclusive", "not run"]
+
+
+class Interval(NamedTuple):
+    """A mean over `n` seeds and the interval that holds the true one with 95 % confidence."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+class Verdict(NamedTuple):
+    """What our interval says about a published number. `low`..`high`: the values it would call the same."""
+
+    word: Word
+    low: float
+    high: float
+    why: str  # one sentence for the reader
 
 
 def bootstrap_interval(
@@ -59,3 +84,86 @@ def paired_difference(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], seed
     mean, std = mean_std(difference)
     low, high = bootstrap_interval(difference, seed)
     return {"mean": mean, "std": std, "low": low, "high": high, "p": paired_p(a, b, seed)}
+
+
+def hierarchical_interval(
+    by_shape: Float[np.ndarray, "n"], by_seed: Float[np.ndarray, "s"], seed: int, draws: int = 10_000
+) -> Interval:
+    """The 95 % interval of a mean that varies with the test shapes and with the seeds, by a two-level bootstrap.
+
+    `by_shape`: the mean over the seeds for each test shape (share of seeds that were right, mean IoU); empty where a
+    task has no number per shape. `by_seed`: the score of each seed. Each draw adds two deviations: that of a resample
+    of the shapes, with replacement, and that of the seeds. Two or three seeds resampled with replacement never leave
+    their own range, so the seeds' level is the parametric bootstrap: Student's t with their mean and sample standard
+    deviation, exact for normal seeds. A single seed has no known spread: then the interval is that of the shapes
+    alone, and whoever reads it has to know.
+    """
+    random = np.random.default_rng(derive(seed, "hierarchical"))
+    mean, std = mean_std(by_seed)
+    moved = np.zeros(draws)
+    if len(by_shape):
+        values, counts = np.unique(np.asarray(by_shape, np.float64), return_counts=True)
+        centred = values - values @ counts / len(by_shape)
+        moved += resampled_means(centred, counts, draws, random)
+    if len(by_seed) > 1 and std > 0:
+        moved += std / math.sqrt(len(by_seed)) * random.standard_t(len(by_seed) - 1, draws)
+    low, high = np.quantile(moved, [0.025, 0.975])
+    return Interval(mean, mean + float(low), mean + float(high), len(by_seed))
+
+
+def resampled_means(
+    values: Float[np.ndarray, "k"], counts: Int[np.ndarray, "k"], draws: int, random: np.random.Generator
+) -> Float[np.ndarray, "draws"]:
+    """Means of `draws` resamples, with replacement, of a sample that has `counts[i]` times `values[i]`.
+
+    How often each distinct value is drawn is multinomial: the same distribution as drawing shape by shape, in a time
+    that grows with the number of distinct values only (four, for right or wrong with three seeds).
+    """
+    total = int(counts.sum())
+    means = np.empty(draws)
+    rows = max(1, BLOCK // len(values))
+    for start in range(0, draws, rows):
+        drawn = random.multinomial(total, counts / total, min(rows, draws - start))
+        means[start : start + len(drawn)] = drawn @ values / total
+    return means
+
+
+def binomial_std(share: float, shapes: int) -> float:
+    """The standard deviation of a share because the test set is a sample of `shapes` shapes."""
+    return math.sqrt(share * (1 - share) / shapes)
+
+
+def verdict(
+    ours: Interval | None, published: float, spread: float, rivals: Mapping[str, float] | None = None
+) -> Verdict:
+    """Does our number agree with a published one? All in one unit.
+
+    `spread` is the standard deviation that the published number would show if its authors did it again. Our interval
+    is widened by it: each half-width h becomes sqrt(h^2 + (Z spread)^2); with a single seed of ours, whose own spread
+    is unknown, by twice that variance. Then
+
+    - `above` or `below`: the published number lies outside the widened interval;
+    - `reproduced`: it lies inside, and the interval is narrow enough to say something: none of the `rivals` (numbers
+      that the published one claims to differ from, such as the same network without pretraining) lies inside as well;
+      where there are no rivals, the widened interval is no wider than twice what the published spread alone makes it;
+    - `inconclusive`: it lies inside, but so does a rival, or the interval is too wide;
+    - `not run`: there is nothing of ours.
+    """
+    if ours is None:
+        return Verdict("not run", math.nan, math.nan, "No evaluation of this study measures it.")
+    extra = (Z * spread) ** 2 * (2 if ours.n == 1 else 1)
+    low = ours.mean - math.sqrt((ours.mean - ours.low) ** 2 + extra)
+    high = ours.mean + math.sqrt((ours.high - ours.mean) ** 2 + extra)
+    within = f"{low:.1f} to {high:.1f}"
+    if published > high:
+        return Verdict("below", low, high, f"{published:g} lies above all that agrees with ours, {within}.")
+    if published < low:
+        return Verdict("above", low, high, f"{published:g} lies below all that agrees with ours, {within}.")
+    if rivals:
+        inside = [f"{name} ({value:g})" for name, value in rivals.items() if low <= value <= high]
+        if inside:
+            return Verdict("inconclusive", low, high, f"{within} holds it, but {' and '.join(inside)} as well.")
+        return Verdict("reproduced", low, high, f"{within} holds it, and not {' nor '.join(rivals)}.")
+    if high - low > 4 * Z * spread:
+        return Verdict("inconclusive", low, high, f"{within} holds it, but is too wide to say something.")
+    return Verdict("reproduced", low, high, f"{within} holds it.")
