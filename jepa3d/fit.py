@@ -103,7 +103,7 @@ def run(training: Training) -> None:
             torch.manual_seed(derive(training.seed, "step", step))
             lr = training.schedule.lr(step)
             for entry in optimiser.param_groups:
-                entry["lr"] = lr
+                entry["lr"] = lr * entry.get("factor", 1.0)  # a state of before there were factors has none
             optimiser.zero_grad(set_to_none=True)
             loss, monitors = _accumulate(module, training.stream, step, fit, device)
             norm = nn.utils.clip_grad_norm_(trained, fit.clip) if fit.clip else None
@@ -129,13 +129,26 @@ def run(training: Training) -> None:
 
 
 def adamw(objective: nn.Module, fit: config.Fit) -> torch.optim.AdamW:
-    """AdamW without decay on biases, norms and tokens, that is on parameters of one dimension (section 7)."""
-    trained = [p for p in objective.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": fit.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=fit.lr, betas=fit.betas, fused=True)
+    """AdamW without decay on biases, norms and tokens, that is on parameters of one dimension (section 7).
+
+    An objective with `lr_factors` (a factor for each parameter's name; 1 where it says nothing) has groups of their own
+    learning rate, the greatest factor first.
+    """
+    factors: Mapping[str, float] = getattr(objective, "lr_factors", dict)()
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((factors.get(name, 1.0), parameter.ndim > 1), []).append(parameter)
+    order = sorted(groups, reverse=True)  # of one factor, what decays comes first
+    return torch.optim.AdamW(
+        [
+            {"params": groups[key], "factor": key[0], "weight_decay": fit.weight_decay if key[1] else 0.0}
+            for key in order
+        ],
+        lr=fit.lr,
+        betas=fit.betas,
+        fused=True,
+    )
 
 
 def _accumulate(
