@@ -7,6 +7,7 @@ floor 0 of the package only, so a dry run needs no torch.
 from pathlib import Path
 
 from jepa3d import config as configuration
+from jepa3d import leftover
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
 from snakemake.exceptions import WorkflowError
@@ -14,6 +15,10 @@ from snakemake.exceptions import WorkflowError
 # Only *where* things are may come from the command line (--config); *what* is computed stands in params.yaml.
 PARAMS_FILE = config.get("params", "params.yaml")
 RESULTS = config.get("results", "results")
+CLUSTER = config.get(
+    "cluster", ""
+)  # a file like slurm/cluster.yaml: pretraining is submitted to Slurm
+GPUS = int(config.get("gpus", 0))  # of one ordinary job that runs an encoder, on Slurm
 
 try:
     PARAMS = configuration.load(PARAMS_FILE)
@@ -41,5 +46,12 @@ rule all:
         rules.report.output.page,
 
 
+# On Slurm these run beside Snakemake: compute nodes often have no network, and pretraining's launcher only waits.
+localrules:
+    download,
+    pretrain,
+
+
 onstart:
     shell(f"{JEPA3D} check")
+    claim_cluster(workflow)

@@ -1,6 +1,7 @@
 # What the rules share: the command, the wildcards, and which files a study asks for.
 
 JEPA3D = f"jepa3d --params {PARAMS_FILE} --results {RESULTS}"
+ON_CLUSTER = f" --cluster {CLUSTER}" if CLUSTER else ""
 
 
 wildcard_constraints:
@@ -9,6 +10,28 @@ wildcard_constraints:
     run="[^/]+",
     evaluation="[^/]+",
     seed="[0-9]+",
+
+
+def more(number):
+    """A resource that doubles when a job has to be given again."""
+    return lambda wildcards, attempt: number * 2 ** (attempt - 1)
+
+
+def claim_cluster(workflow):
+    """On Slurm: one Snakemake a folder, and nothing of a killed one in the queue."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    try:
+        if not CLUSTER:
+            raise Problem(
+                "--config: takes the place of the profile's, and says nothing about pretraining",
+                "it would run on this machine",
+                "add 'cluster=slurm/cluster.yaml' to it",
+            )
+        leftover.claim(Path.cwd())
+        leftover.cancel_leftover(Path.cwd(), workflow.executor_settings.jobname_prefix)
+    except Problem as problem:
+        raise WorkflowError(str(problem))
 
 
 def entry(section, name):

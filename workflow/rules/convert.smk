@@ -10,6 +10,9 @@ rule convert:
         canonical=LAYOUT.canonical("{dataset}"),
         audit=LAYOUT.audit("{dataset}"),
     threads: 8
+    resources:
+        mem_mb=more(16000),
+        runtime=more(240),
     params:
         entry=lambda wildcards: entry("datasets", wildcards.dataset),
     shell:

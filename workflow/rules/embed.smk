@@ -11,6 +11,10 @@ rule embed:
     output:
         features=LAYOUT.features("{run}", "{seed}", "{dataset}"),
     threads: 1
+    resources:
+        mem_mb=more(12000),  # fit.memory_gb and the encoder
+        runtime=more(120),
+        gpu=GPUS,
     shell:
         "{JEPA3D} --threads {threads} embed {wildcards.run} {wildcards.dataset} --seed {wildcards.seed}"
 

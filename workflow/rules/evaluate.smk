@@ -23,6 +23,10 @@ rule evaluate:
     output:
         result=LAYOUT.evaluation("{run}", "{seed}", "{evaluation}"),
     threads: 1
+    resources:
+        mem_mb=more(6000),
+        runtime=more(120),
+        gpu=lambda wildcards: GPUS * (PARAMS.needs(wildcards.evaluation) == "encoder"),
     params:
         entry=lambda wildcards: entry("evals", wildcards.evaluation),
     shell:

@@ -9,6 +9,9 @@ rule patchify:
     output:
         patches=LAYOUT.patches("{scheme}", "{dataset}"),
     threads: 8
+    resources:
+        mem_mb=more(4000),
+        runtime=more(240),
     params:
         entry=lambda wildcards: entry("patches", wildcards.scheme),
     shell:

@@ -11,11 +11,12 @@ rule pretrain:
         config=LAYOUT.run_config("{run}", "{seed}"),
         curve=LAYOUT.curve("{run}", "{seed}"),
     priority: 10  # the longest chain of the study: start it as soon as it can
+    retries: 0  # a job that is lost goes on by itself; another failure would only come again
     threads: 1
     params:
         entry=run_slice,
     shell:
-        "{JEPA3D} --threads {threads} pretrain {wildcards.run} --seed {wildcards.seed}"
+        "{JEPA3D} --threads {threads} pretrain {wildcards.run} --seed {wildcards.seed}{ON_CLUSTER}"
 
 
 rule all_pretrain:
