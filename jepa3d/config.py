@@ -174,6 +174,34 @@ class Fit(FrozenModel):
         return self
 
 
+class TuneFit(Fit):
+    """A training of labelled shapes, with the peers' fine-tuning values (protocols.md) as defaults."""
+
+    batch: Annotated[int, Field(ge=2)] = 32  # BatchNorm needs two
+    lr: PositiveFloat = 5e-4
+    clip: PositiveFloat | None = 10.0
+
+
+class Tune(FrozenModel):
+    """How an encoder is trained on with a head of its own (section 8); the tasks that do so add their own fields.
+
+    Learning rates: the head's is `fit.lr`. Pretrained parameters have `encoder_lr_scale` times that, and in an
+    encoder of L blocks block l further has `layer_decay` to the power L + 1 - l; tokenizer and position embedding are
+    l = 0, the final norm is l = L + 1. A run that was not trained has nothing pretrained: all its factors are 1.
+    """
+
+    which: Literal["context", "target"] = "context"  # the encoder that is trained on, or its EMA copy
+    pool: Literal["max_mean", "mean", "max"] = "max_mean"
+    hidden: tuple[PositiveInt, ...] = (256, 256)  # of the head, each with BatchNorm, ReLU, dropout; []: one linear layer
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    encoder_lr_scale: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    augment: Augment = Augment()
+    fit: TuneFit = TuneFit(epochs=300, warmup_epochs=10)
+
+
 class Monitor(FrozenModel):
     """The collapse monitor: its cadence, and the labelled train split that the online k-NN probe looks at."""
 
@@ -320,6 +348,13 @@ def check_objectives(params: Params) -> None:
     """Check every run's objective against its plugin's Config. Imports torch."""
     for name, run in params.runs.items():
         _plugin_config("objectives", run.objective.options(), f"runs.{name}.objective", params.source)
+
+
+def load_file(model: type[Any], path: Path) -> Any:
+    """A YAML file of one model, checked as strictly as params.yaml."""
+    from jepa3d import yaml_file
+
+    return _validate(model, yaml_file.read(path), "", path.name)
 
 
 def plugin_config(package: str, entry: Mapping[str, Any]) -> Any:
