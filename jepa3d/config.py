@@ -192,7 +192,7 @@ class Tune(FrozenModel):
 
     which: Literal["context", "target"] = "context"  # the encoder that is trained on, or its EMA copy
     pool: Literal["max_mean", "mean", "max"] = "max_mean"
-    hidden: tuple[PositiveInt, ...] = (256, 256)  # of the head, each with BatchNorm, ReLU, dropout; []: one linear layer
+    hidden: tuple[PositiveInt, ...] = (256, 256)  # of the head, each with BatchNorm, ReLU, dropout; []: one layer
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0

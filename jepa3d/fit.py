@@ -74,6 +74,7 @@ class Training:
     watch: Callable[[], Mapping[str, float]] | None = None
     watch_every: int = 200
     board: Path | None = None  # a folder for TensorBoard, where that is installed
+    done: Callable[[], bool] = bool  # asked before each step; True ends the training early, the same on every rank
     schedule: Schedule = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +101,8 @@ def run(training: Training) -> None:
     begin = time.monotonic()
     with _stop_request() as request, Steps(training.label, start, total) as line:
         for step in range(start, total):
+            if training.done():
+                break
             torch.manual_seed(derive(training.seed, "step", step))
             lr = training.schedule.lr(step)
             for entry in optimiser.param_groups:
