@@ -42,7 +42,7 @@ class TwoStage(nn.Module):
         else:
             x = self.join(torch.cat([top.expand_as(x), x], -1))
         x = F.relu(self.join_norm(x.flatten(0, 1)), inplace=True)
-        return self.out(x).view(*patches.shape[:-2], points, -1).amax(-2)
+        return self.out(x).view(*patches.shape[:-1], self.out.out_features).amax(-2)
 
 
 class Single(nn.Module):
@@ -55,9 +55,10 @@ class Single(nn.Module):
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
         self.mlp = nn.Sequential(*layers, nn.Linear(sizes[-1], width))
+        self.width = width
 
     def forward(self, patches: Float[Tensor, "*B K 3"]) -> Float[Tensor, "*B D"]:
-        return self.mlp(patches.reshape(-1, 3)).view(*patches.shape[:-1], -1).amax(-2)
+        return self.mlp(patches.reshape(-1, 3)).view(*patches.shape[:-1], self.width).amax(-2)
 
 
 class Sinusoidal(nn.Module):

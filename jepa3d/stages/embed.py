@@ -15,8 +15,6 @@ from jepa3d.layout import Layout
 from jepa3d.nets import encoder
 from jepa3d.progress import track
 
-BATCH = 128
-
 
 def embed(params: config.Params, layout: Layout, run: str, dataset: str, seed: int) -> None:
     """Features of every shape of one data set by one trained encoder; no augmentation, no masking (section 8)."""
@@ -58,11 +56,12 @@ def features(
     loaded: encoder.LoadedEncoder, source: batches.Source, device: torch.device, label: str
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     """Pooled features [n, F] of every shape of a source, in its order, from the cached patches."""
-    starts = range(0, len(source), BATCH)
+    size = loaded.batch_size
+    starts = range(0, len(source), size)
     pieces = []
     for start in track(starts, len(starts), label):
-        index = np.arange(start, min(start + BATCH, len(source)))
+        index = np.arange(start, min(start + size, len(source)))
         keys = torch.zeros(len(index), dtype=torch.long)
         batch = batches.to_device(source.rows(index), device, keys, None)
-        pieces.append(loaded.module.pool(loaded.module(batch.patches())).float().cpu().numpy())
+        pieces.append(loaded.pooled(batch.patches()).float().cpu().numpy())
     return np.concatenate(pieces)

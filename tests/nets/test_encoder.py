@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -171,6 +172,85 @@ def test_points_that_it_cannot_take_are_a_problem(tmp_path: Path, points: torch.
     assert words in caught.value.what
     if "NaN" in words:
         assert "number 1" in caught.value.why
+
+
+@pytest.mark.parametrize("way", ["tensor", "array", "list of arrays", "list of lists", "read-only", "strided", "half"])
+def test_clouds_may_come_in_any_form(tmp_path: Path, way: str):
+    loaded, cloud = load_encoder(saved(tmp_path / "e.safetensors")), clouds()
+    plain = cloud.numpy()
+    frozen = plain.copy()
+    frozen.flags.writeable = False
+    given: Any = {
+        "tensor": cloud.clone().requires_grad_(),
+        "array": plain,
+        "list of arrays": list(plain),
+        "list of lists": plain.tolist(),
+        "read-only": frozen,
+        "strided": plain[::-1].copy()[::-1],
+        "half": plain.astype(np.float16),
+    }[way]
+    expected = loaded.embed(torch.from_numpy(plain.astype(np.float16)) if way == "half" else cloud)
+    assert torch.equal(loaded.embed(given), expected)
+    assert torch.equal(loaded.tokens(given)[1], loaded.tokens(cloud)[1]) or way == "half"
+
+
+def test_the_clouds_of_a_list_may_differ_in_their_number_of_points(tmp_path: Path):
+    loaded = load_encoder(saved(tmp_path / "e.safetensors"))
+    few, many = clouds(1, 64)[0], clouds(1, 100, seed=1)[0]
+    together = loaded.embed([few, many.numpy()])
+    assert torch.allclose(together[:1], loaded.embed(few[None]), atol=1e-6)
+    assert torch.allclose(together[1:], loaded.embed(many[None]), atol=1e-6)
+    assert loaded.embed([]).shape == (0, 48)
+    assert loaded.embed(torch.empty(0, 64, 3)).shape == (0, 48)
+
+
+def test_any_number_of_clouds_is_embedded_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    loaded, many = load_encoder(saved(tmp_path / "e.safetensors")), clouds(11)
+    whole = loaded.embed(many), *loaded.tokens(many)
+    sizes: list[int] = []
+    forward = loaded.module.forward
+    monkeypatch.setattr("jepa3d.nets.encoder.CPU_BATCH", 4)
+    monkeypatch.setattr(
+        loaded.module, "forward", lambda patches: (sizes.append(len(patches.points)), forward(patches))[1]
+    )
+    for once, pieces in zip(whole, (loaded.embed(many), *loaded.tokens(many)), strict=True):
+        assert torch.allclose(once, pieces, atol=1e-6)
+    assert sizes == [4, 4, 3] * 2
+
+
+def test_a_batch_is_what_the_caches_of_a_core_hold(tmp_path: Path):
+    assert load_encoder(saved(tmp_path / "e.safetensors")).batch_size == 32
+    paper = Scheme(points=1024, levels=(Level(num=64, size=32),))
+    wide = MODEL.model_copy(update={"tokenizer": Tokenizer(widths=(128, 256, 512))})
+    assert LoadedEncoder(encoder(wide), paper, {}).batch_size == 4  # 4 x 64 x 32 x 512 x 4 bytes = 16 MiB
+    assert LoadedEncoder(PLAIN["hand_made"](), paper, {}).batch_size == 32
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "why"),
+    [
+        ([np.zeros((64, 3)), np.zeros((63, 3))], "cloud number 1 of the list has shape (63, 3)", "at least 64 points"),
+        ([[1.0, 2.0, 3.0]], "cloud number 0 of the list has shape (3,)", ""),
+        (np.full((1, 64, 3), "x"), "points are no numbers", "could not convert"),
+        (np.full((1, 64, 3), 1e300), "NaN or infinite", "number 0"),
+        (None, "points have shape ()", ""),
+    ],
+)
+def test_what_is_wrong_with_a_list_or_an_array_is_said(tmp_path: Path, given: Any, what: str, why: str):
+    with pytest.raises(Problem) as caught:
+        load_encoder(saved(tmp_path / "e.safetensors")).embed(given)
+    assert what in caught.value.what
+    assert why in caught.value.why
+
+
+def test_a_cloud_that_is_not_finite_is_counted_over_all_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("jepa3d.nets.encoder.CPU_BATCH", 2)
+    many = clouds(7)
+    many[5, 3, 1] = torch.inf
+    for given in (many, many.numpy(), list(many)):
+        with pytest.raises(Problem) as caught:
+            load_encoder(saved(tmp_path / "e.safetensors")).embed(given)
+        assert "number 5" in caught.value.why
 
 
 @pytest.mark.parametrize("kind", ["raw_centres", "hand_made"])
