@@ -150,17 +150,16 @@ class LoadedEncoder:
 def as_clouds(points: Any, least: int) -> Tensor | NDArray[Any] | list[Any]:
     """Clouds as they came, when their shapes are right: [B, P, 3], or a list of [P, 3]; P at least `least`."""
     if isinstance(points, list | tuple):
-        clouds = [cloud if isinstance(cloud, Tensor) else np.asarray(cloud) for cloud in points]
-        for number, cloud in enumerate(clouds):
+        listed: list[Any] = [cloud if isinstance(cloud, Tensor) else np.asarray(cloud) for cloud in points]
+        for number, cloud in enumerate(listed):
             if cloud.ndim != 2 or cloud.shape[-1] != 3 or len(cloud) < least:
-                raise wrong_shape(
-                    f"cloud number {number} of the list has", cloud.shape, f"[at least {least} points, 3]"
-                )
-        return clouds
-    clouds: Tensor | NDArray[Any] = points if isinstance(points, Tensor) else np.asarray(points)
-    if clouds.ndim != 3 or clouds.shape[-1] != 3 or clouds.shape[1] < least:
-        raise wrong_shape("points have", clouds.shape, f"[shapes, at least {least} points, 3 coordinates]")
-    return clouds
+                what = f"cloud number {number} of the list has"
+                raise wrong_shape(what, cloud.shape, f"lists of [at least {least} points, 3 coordinates]")
+        return listed
+    array: Tensor | NDArray[Any] = points if isinstance(points, Tensor) else np.asarray(points)
+    if array.ndim != 3 or array.shape[-1] != 3 or array.shape[1] < least:
+        raise wrong_shape("points have", array.shape, f"[shapes, at least {least} points, 3 coordinates]")
+    return array
 
 
 def wrong_shape(what: str, shape: Sequence[int], wanted: str) -> Problem:
