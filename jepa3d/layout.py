@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,14 @@ class Layout:
     def plots(self) -> Path:
         return self.results / "plots"
 
+    @property
+    def records(self) -> Path:
+        """What is written down about every output: one JSON file each, under the verb that made it."""
+        return self.results / "records"
+
+    def record(self, place: Place) -> Path:
+        return self.records / place.verb / f"{place.relative}.json"
+
 
 _MAKERS = {
     r"raw/([^/]+)/SOURCE\.json": "download {0}",
@@ -86,12 +95,37 @@ _MAKERS = {
     r"features/([^/]+)/seed(\d+)/([^/]+)\.h5": "embed {0} {2} --seed {1}",
     r"evals/([^/]+)/seed(\d+)/([^/]+)\.json": "evaluate {0} {2} --seed {1}",
     r"evals/([^/]+)/seed(\d+)/([^/]+)\.parts/(\d+)\.json": "evaluate {0} {2} --seed {1} --part {3}",
+    r"(?:metrics\.json|report/index\.html|plots/[^/]+)": "report",
 }
+
+
+class Place(NamedTuple):
+    """Where one of our files belongs: its results folder, its path in there, and what makes it."""
+
+    results: Path
+    relative: str
+    verb: str
+    names: tuple[str, ...]  # as they stand in the path: a run, its seed, then what is made of it
+    command: str
+
+
+def place_of(path: Path) -> Place | None:
+    """The place of a file that a verb makes; None for any other file."""
+    text = path.as_posix()
+    for pattern, command in _MAKERS.items():
+        if found := re.search(f"(?:^|/)({pattern})$", text):
+            relative, *names = found.groups()
+            return Place(
+                Path(text[: found.start(1)]),
+                relative,
+                command.split()[0],
+                tuple(names),
+                "jepa3d " + command.format(*names),
+            )
+    return None
 
 
 def made_by(path: Path) -> str:
     """The command that makes one of our files, for messages; empty for a file that no verb makes."""
-    for pattern, command in _MAKERS.items():
-        if found := re.search(f"(?:^|/){pattern}$", path.as_posix()):
-            return "jepa3d " + command.format(*found.groups())
-    return ""
+    place = place_of(path)
+    return place.command if place else ""
