@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from jepa3d import __version__
+from jepa3d import __version__, records
 from jepa3d.layout import made_by
 from jepa3d.problem import Problem
 
@@ -42,6 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        records.note(path, temporary)
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -86,15 +87,17 @@ def code_hash() -> str:
 def stamp(verb: str, settings: Mapping[str, Any], inputs: Sequence[Path] = ()) -> dict[str, Any]:
     """Where a file comes from: the verb, its slice of params.yaml, the code, and the hash of each input.
 
-    No time and no machine: the same inputs give the same bytes.
+    No time and no machine, which stand in the output's record: the same inputs give the same bytes.
     """
-    return {
+    made_of = {
         "verb": verb,
         "settings": dict(settings),
         "jepa3d": __version__,
         "code": code_hash(),
         "inputs": {str(path): sha256(path) for path in inputs},
     }
+    records.begin(made_of)
+    return made_of
 
 
 def write_json(path: Path, data: Any) -> None:
