@@ -9,7 +9,7 @@ Floors (a module imports from lower floors only; `lint-imports` checks it)
     0  problem config yaml_file plugins layout seeds published  standard library, pydantic, yaml
     1  ops/ foreign/ store parallel progress                    pure functions; foreign files; our own files
     2  nets/                                                    torch modules
-    3  batches fit monitor export                               engines
+    3  batches fit tuning monitor export                        engines
     4  datasets/ objectives/ tasks/                             plugins, one file each
     5  report/ stages/ doctor                                   stages: one module a verb: read, one pure call, write
     6  __main__                                                 the command line

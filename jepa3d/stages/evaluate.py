@@ -73,8 +73,8 @@ def _on_features(
     train, test = shapes.split == "train", shapes.split == "test"
 
     def on(which: str) -> Result:
-        x, y, source = kept[which], shapes.label, str(path)
-        given = Features(x[train], y[train], x[test], y[test], shapes.classes, source, pool)
+        x, y, ids, source = kept[which], shapes.label, shapes.id, str(path)
+        given = Features(x[train], y[train], x[test], y[test], shapes.classes, source, pool, ids[train], ids[test])
         found: Result = task.evaluate(given, settings, seed)
         return found
 

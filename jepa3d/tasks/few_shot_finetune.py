@@ -1,0 +1,116 @@
+"""Few-shot classification by fine-tuning: each fold an encoder trained on with its shots, end to end (protocols.md).
+
+The peers report each fold's best epoch on its queries; here every fold ends after a fixed length and nothing is
+chosen. The folds are those of `few_shot`, shape for shape, and each is a part of its own, which a cluster runs at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jepa3d import config as configuration
+from jepa3d.ops import episodes, score
+from jepa3d.ops.episodes import Episodes, Fold
+from jepa3d.seeds import derive
+from jepa3d.tasks import Encoded, Labels, Result, check_labels, labels_of, tuned_by
+
+if TYPE_CHECKING:
+    from jepa3d import batches
+
+NEEDS = "encoder"
+
+
+class Config(configuration.Tune, Episodes):
+    """The folds of `few_shot`, and how the encoder is trained on with each one's shots."""
+
+    kind: Literal["few_shot_finetune"] = "few_shot_finetune"
+
+
+def protocol(config: Config) -> str:
+    """One line for the report."""
+    return (
+        f"{episodes.words(config)}; each fold fine-tuned end to end from the pretrained weights: {tuned_by(config)}; "
+        "the last step counts, nothing is chosen; mean and sample standard deviation over the folds"
+    )
+
+
+def parts(config: Config) -> int:
+    """The folds."""
+    return config.folds
+
+
+def evaluate(given: Encoded, config: Config, seed: int) -> Result:
+    """All folds one after the other, as `part` and `gather` do them."""
+    return gather(
+        [
+            part(given._replace(state=given.state / f"part{number}"), config, seed, number)
+            for number in range(parts(config))
+        ],
+        config,
+    )
+
+
+def part(given: Encoded, config: Config, seed: int, number: int) -> Result:
+    """One fold: `accuracy` over its queries after the last step. Raises fit.Stopped on a signal."""
+    from jepa3d import tuning
+
+    labels = labels_of(given)
+    check_labels(labels)
+    train, test = (np.flatnonzero(labels.split == split) for split in ("train", "test"))
+    fold = folds(labels, config, seed)[number]
+    shots, queries = np.sort(train[fold.support]), np.sort(test[fold.query])
+    classes = np.unique(labels.label[shots])
+    own = derive(seed, "fold", number)
+    net, factors = tuning.classifier(
+        given.encoder, given.model, config, len(classes), own, pretrained=given.run.fit.steps != 0
+    )
+    support, query = (_of_fold(given, rows, classes) for rows in (shots, queries))
+    live = given.scheme.levels[0] if given.scheme.live else None
+    tuned, _ = tuning.train(net, factors, config, support, live, own, given.state, given.fingerprint, f"fold {number}")
+    found = tuning.logits(tuned.net, query, tuned.sums.device).argmax(1)
+    names = [labels.classes[label] for label in classes]
+    metrics = {
+        "accuracy": score.accuracy(query.arrays.label, found),
+        "queries": len(queries) / len(classes),
+    }
+    notes = () if factors else ("nothing was pretrained: encoder and head have one learning rate",)
+    return Result(metrics, None, notes, {"classes": names, "accuracy": metrics["accuracy"]})
+
+
+def gather(results: Sequence[Result], config: Config) -> Result:
+    """Mean accuracy over the folds, and `_std`, the sample standard deviation."""
+    mean, std = score.mean_std([result.metrics["accuracy"] for result in results])
+    queries = float(np.mean([result.metrics["queries"] for result in results]))
+    metrics = {"accuracy": mean, "accuracy_std": std, "majority": 1 / config.way, "queries": queries}
+    notes = list(dict.fromkeys(note for result in results for note in result.notes))
+    if queries < config.queries:
+        notes.append(f"{queries:.1f} queries a class on average: some have fewer than {config.queries} test shapes")
+    return Result(metrics, None, tuple(notes), {"folds": [result.details for result in results]})
+
+
+def _of_fold(given: Encoded, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> batches.InMemory:
+    """Some shapes, labelled by the place of their class among those of the fold."""
+    from jepa3d import batches
+
+    source = batches.open_source([batches.Part(given.canonical, given.patches, rows)], float("inf"))
+    arrays = source.rows(np.arange(len(source)))
+    return batches.InMemory(arrays._replace(label=np.searchsorted(classes, arrays.label)))
+
+
+def folds(labels: Labels, config: Config, seed: int) -> list[Fold]:
+    """The folds that `few_shot` has on the same data with the same seed."""
+    train, test = labels.split == "train", labels.split == "test"
+    return episodes.folds(
+        labels.label[train],
+        labels.label[test],
+        config,
+        seed,
+        labels.classes,
+        labels.source,
+        labels.id[train],
+        labels.id[test],
+    )

@@ -1,0 +1,159 @@
+"""Fine-tuning for classification (section 8): the encoder and a head, trained end to end with labels.
+
+One training gives every protocol of the field, each under its own name:
+
+    honest      accuracy            the epoch that is best on a held-out part of the train split; the headline
+    last        accuracy_last       the last epoch
+    community   accuracy_community  the best epoch on the TEST split, as the peers report it: for comparison only
+    vote        accuracy_vote       the honest epoch's weights, logits averaged over augmented passes, once
+
+The peers vote up to 299 times and report the best of those; that is not repeated here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from jepa3d import config as configuration
+from jepa3d.ops import score
+from jepa3d.problem import Problem
+from jepa3d.seeds import derive
+from jepa3d.tasks import Encoded, Labels, Result, check_labels, holdout, labels_of, some_of_each, tuned_by
+
+if TYPE_CHECKING:
+    from jepa3d import batches
+
+NEEDS = "encoder"
+
+
+class Config(configuration.Tune):
+    """`validation`: the share of the train split that is held out to choose the epoch on; 0: the last one is taken.
+
+    `labels`: the share of the train split that is used at all, of each class at least one shape; the same shapes for
+    every run with one seed, and those of a smaller share are among those of a greater one.
+    """
+
+    kind: Literal["finetune"] = "finetune"
+    labels: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    validation: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    look_every: PositiveInt = 1  # epochs between two looks at the held-out and the test shapes
+    patience: PositiveInt | None = None  # end after so many looks without a better one on the held-out shapes
+    vote: NonNegativeInt = 10  # augmented passes; 0: no vote
+
+    @model_validator(mode="after")
+    def _something_to_wait_for(self) -> Self:
+        if self.patience is not None and self.validation == 0.0:
+            raise ValueError("patience looks at the held-out shapes: with validation 0 there are none")
+        return self
+
+
+def protocol(config: Config) -> str:
+    """One line for the report."""
+    share = "" if config.labels == 1.0 else f"{config.labels:.0%} of the train labels; "
+    chosen = (
+        f"accuracy: the epoch that is best on {config.validation:.0%} of the train shapes, held out"
+        if config.validation
+        else "accuracy: the last epoch, nothing held out"
+    )
+    early = f", ended after {config.patience} looks without a better one" if config.patience else ""
+    vote = f"; vote: its weights, mean logits of {config.vote} augmented passes, once" if config.vote else ""
+    return (
+        f"fine-tuned end to end: {share}{tuned_by(config)}; {chosen}{early}; last: the last epoch; community: the best "
+        f"epoch ON TEST, as the peers report it{vote}"
+    )
+
+
+def evaluate(given: Encoded, config: Config, seed: int) -> Result:
+    """All protocols from one training; the predictions are the honest ones. Raises fit.Stopped on a signal."""
+    from jepa3d import tuning
+
+    labels = labels_of(given)
+    check_labels(labels)
+    fitted, held, test = parts_of(labels, config, seed)
+    net, factors = tuning.classifier(
+        given.encoder, given.model, config, labels.count, seed, pretrained=given.run.fit.steps != 0
+    )
+    memory = config.fit.memory_gb * 1e9
+    scored = {
+        name: tuning.Scored(_source(given, rows, memory), labels.label[rows]) if len(rows) else None
+        for name, rows in (("held", held), ("test", test))
+    }
+    on_test = scored["test"]
+    assert on_test is not None
+    live = given.scheme.levels[0] if given.scheme.live else None
+    tuned, rows = tuning.train(
+        net,
+        factors,
+        config,
+        _source(given, fitted, memory),
+        live,
+        seed,
+        given.state,
+        given.fingerprint,
+        f"fine-tuning on {given.canonical.stem}",
+        tuning.Looks(config.look_every, scored["held"], on_test, config.patience),
+    )
+    best = tuned.net if tuned.best is None else tuned.best
+    device = tuned.sums.device
+    predicted = tuning.logits(best, on_test.source, device).argmax(1)
+    metrics = protocols(rows, int(tuned.chosen[2]) if tuned.best is not None else rows[-1]["step"])
+    notes = [] if factors else ["nothing was pretrained: encoder and head have one learning rate"]
+    if config.vote and config.augment == configuration.Augment():
+        notes.append("accuracy_vote: left out: without augmentation all passes are the same")
+    elif config.vote:
+        views = [
+            tuning.logits(best, on_test.source, device, config.augment, live, derive(seed, "vote", number))
+            for number in range(config.vote)
+        ]
+        metrics["accuracy_vote"] = score.accuracy(on_test.label, np.mean(views, axis=0).argmax(1))
+    truth = labels.label
+    metrics |= {
+        "balanced_accuracy": score.mean_class_accuracy(truth[test], predicted),
+        "majority": score.majority(truth[fitted], truth[test]),
+        "train_shapes": float(len(fitted)),
+        "held_out_shapes": float(len(held)),
+    }
+    return Result(metrics, predicted, tuple(notes), {"curve": rows})
+
+
+def parts_of(
+    labels: Labels, config: Config, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that are trained on, rows that are held out, and test rows. Every class stays in the first."""
+    train = np.flatnonzero(labels.split == "train")
+    train = train[some_of_each(labels.label[train], config.labels, seed)]
+    own = labels.label[train]
+    held = holdout(own, config.validation, seed)
+    held &= np.isin(own, own[~held])
+    if config.validation and not held.any():
+        raise Problem(
+            f"{labels.source}: no shape can be held out of {len(train)} train shapes",
+            "the epoch is chosen on held-out shapes, and every class must keep one to train on",
+            "set the task's validation to 0, or use more labels",
+        )
+    return train[~held], train[held], np.flatnonzero(labels.split == "test")
+
+
+def protocols(rows: list[dict[str, Any]], chosen: int) -> dict[str, float]:
+    """Accuracy under each protocol, from the looks; `chosen` is the step of the honest one. The headline is first."""
+    [honest] = [row for row in rows if row["step"] == chosen]
+    last, community = rows[-1], max(rows, key=lambda row: row["test"])
+    metrics = {
+        "accuracy": honest["test"],
+        "accuracy_last": last["test"],
+        "accuracy_community": community["test"],
+        "epoch": honest["epoch"],
+        "epoch_last": last["epoch"],
+        "epoch_community": community["epoch"],
+    }
+    return metrics | ({"validation_accuracy": honest["validation"]} if "validation" in honest else {})
+
+
+def _source(given: Encoded, rows: NDArray[np.int64], memory: float) -> batches.Source:
+    from jepa3d import batches
+
+    return batches.open_source([batches.Part(given.canonical, given.patches, rows)], memory)
