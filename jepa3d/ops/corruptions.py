@@ -40,15 +40,14 @@ def corrupt(
     points: Float[Tensor, "B P 3"], keys: Int[Tensor, " B"], kind: str, severity: int
 ) -> Float[Tensor, "B Q 3"]:
     """The clouds at one severity (0..5) of one corruption; Q is the same for all of a batch."""
-    amount = LEVELS[kind][severity]
-    return {"rotation": _rotated, "jitter": _jittered, "dropout": _thinned, "occlusion": _cut, "clutter": _cluttered}[
-        kind
-    ](points, keys, amount)
+    corrupted: Tensor = _BY_KIND[kind](points, keys, LEVELS[kind][severity])
+    return corrupted
 
 
 def radius(points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B 1 1"]:
     """The greatest distance from the centroid: the unit of every length here."""
-    return (points - points.mean(1, keepdim=True)).norm(dim=-1).amax(1)[:, None, None]
+    distance = (points - points.mean(1, keepdim=True)).square().sum(-1).sqrt()
+    return distance.amax(1)[:, None, None]
 
 
 def directions(keys: Int[Tensor, " B"], purpose: str, *count: int) -> Float[Tensor, "B *count 3"]:
@@ -89,7 +88,7 @@ def _cut(points: Float[Tensor, "B P 3"], keys: Int[Tensor, " B"], share: float) 
 def _without_first(points: Float[Tensor, "B P 3"], order: Float[Tensor, "B P"], share: float) -> Float[Tensor, "B Q 3"]:
     """All but the round(share P) points that come first in `order`; those that stay keep their own order."""
     lost = round(share * points.shape[1])
-    return gather(points, order.argsort(1, stable=True)[:, lost:].sort(1).values)
+    return gather(points, order.argsort(dim=1, stable=True)[:, lost:].sort(1).values)
 
 
 def _cluttered(points: Float[Tensor, "B P 3"], keys: Int[Tensor, " B"], share: float) -> Float[Tensor, "B Q 3"]:
@@ -99,3 +98,6 @@ def _cluttered(points: Float[Tensor, "B P 3"], keys: Int[Tensor, " B"], share: f
     ball = far[..., None] * directions(keys, "corrupt clutter", count)
     background = points.mean(1, keepdim=True) + radius(points) * ball
     return torch.cat([points, background[:, : round(share * count)]], 1)
+
+
+_BY_KIND = {"rotation": _rotated, "jitter": _jittered, "dropout": _thinned, "occlusion": _cut, "clutter": _cluttered}

@@ -99,20 +99,15 @@ def parts_of_categories(
     category: Int[np.ndarray, "n"],
     part: Int[np.ndarray, "n P"],
 ) -> tuple[tuple[int, ...], ...]:
-    """The parts that compete in each category.
+    """The parts that compete in each category: those named after it ('Chair/leg', 'Chair 0') and those of its shapes.
 
-    A part that is named after a category ('Chair/leg', 'Chair 0') belongs to it; any other part ('background', or
-    names that say nothing) belongs to every category that has a shape with it.
+    The name counts where no shape here has the part: it is absent, not unknown.
     """
     found: list[set[int]] = [set() for _ in classes]
-    free = []
     for label, name in enumerate(names):
         owners = [one for one in classes if name.startswith((f"{one}/", f"{one} "))]
         if owners:
             found[list(classes).index(max(owners, key=len))].add(label)
-        else:
-            free.append(label)
-    if free:
-        for one in np.unique(category):
-            found[one] |= set(free) & set(np.unique(part[category == one]).tolist())
+    for one in np.unique(category):
+        found[one] |= set(np.unique(part[category == one]).tolist()) - {-1}
     return tuple(tuple(sorted(parts)) for parts in found)

@@ -1,0 +1,267 @@
+"""Part segmentation: which part each point belongs to, the shape's category being given (ShapeNetPart's protocol).
+
+One training gives three choices of the epoch: `honest` (best instance mIoU on a held-out part of the train split; the
+headline), `last`, and `community` (best instance mIoU on the test split itself, as every peer chooses; marked so). One
+optimiser step a batch: five public repositories take two, and published numbers come from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+from jaxtyping import Bool
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, model_validator
+
+from jepa3d import store
+from jepa3d.config import Augment, Fit, FrozenModel
+from jepa3d.ops import score
+from jepa3d.problem import Problem
+from jepa3d.seeds import derive
+from jepa3d.tasks import Encoded, Result, augmented_by, holdout
+
+if TYPE_CHECKING:
+    from jepa3d.nets.segmentation import PartObjective
+    from jepa3d.parts import Labelled
+
+NEEDS = "encoder"
+BATCH = 32  # shapes that are scored at once
+Rows = NDArray[np.int64]
+
+
+class Config(FrozenModel):
+    """`merge`: concat (Point-MAE) or mean (Point-JEPA) of the three depths. `validation`: the held-out share of train.
+
+    `looks`: how many times, evenly over the training and once at its end, the held-out and the test shapes are scored;
+    an epoch is chosen among these. `points`: how many of each shape's points the loss sees at a step, drawn anew each
+    time; null, as the peers: all. `compete`: whether all parts compete in the training's loss, as with the peers, or
+    those of the shape's category, as they do in the score. Fewer points and `category` are for short trainings.
+    """
+
+    kind: Literal["part_seg"] = "part_seg"
+    merge: Literal["concat", "mean"] = "concat"
+    freeze: bool = False  # true: only the head is trained
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    validation: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    looks: PositiveInt = 10
+    points: PositiveInt | None = None
+    compete: Literal["all", "category"] = "all"
+    augment: Augment = Augment(scale=(0.8, 1.25), shift=0.1)
+    fit: Fit = Fit(epochs=300, batch=16, lr=2e-4, warmup_epochs=10, weight_decay=0.05, clip=10.0)
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        if self.fit.steps == 0:
+            raise ValueError("the head has to be trained: fit.steps is at least 1")
+        return self
+
+
+def protocol(config: Config) -> str:
+    """One line for the report."""
+    fit = config.fit
+    length = f"{fit.epochs} epochs" if fit.epochs else f"{fit.steps} steps"
+    trained = "frozen encoder, head trained" if config.freeze else "encoder and head trained end to end"
+    points = "all points" if config.points is None else f"{config.points} points a shape"
+    parts = "all parts" if config.compete == "all" else "the parts of the category"
+    return (
+        f"part segmentation; {trained}; features of three depths ({config.merge}), 3-NN propagation to the points of "
+        f"the patch scheme; loss over {points} and {parts}; AdamW {fit.lr:g}, weight decay {fit.weight_decay:g}, "
+        f"{length} of batch {fit.batch}, one optimiser step a batch; augmentation: {augmented_by(config.augment)}; the "
+        "category is given and only its parts compete, an absent part that is not predicted counts 1; epoch chosen on a held-out "
+        f"{config.validation:.0%} of train (_last: the last epoch; _community: the best on the test split, as the "
+        "peers choose)"
+    )
+
+
+def evaluate(given: Encoded, config: Config, seed: int) -> Result:
+    """Instance and class mIoU and point accuracy of each choice of the epoch, beside the majority part's."""
+    import torch
+
+    from jepa3d import parts
+
+    data = parts.load(given.canonical, given.patches)
+    parts.check(data, given.canonical)
+    held = _held_out(data, config.validation, seed)
+    fitted = np.flatnonzero(~data.test & ~held)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(derive(seed, "part_seg", "weights"))
+    objective = _objective(given, config, data, fitted).to(device)
+    test = np.flatnonzero(data.test)
+    watch = Watch(objective, data, np.flatnonzero(held), test, parts.leaked(data), given.state, device)
+    rows = _train(given, config, data, fitted, seed, watch)
+    return _result(data, watch, rows, fitted)
+
+
+def _held_out(data: Labelled, fraction: float, seed: int) -> Bool[np.ndarray, "n"]:
+    """The train shapes that the epoch is chosen on; every class keeps a shape to train on."""
+    train = np.flatnonzero(~data.test)
+    labels = data.category[train]
+    held = holdout(labels, fraction, seed)
+    held &= np.isin(labels, labels[~held])
+    if not held.any():
+        raise Problem(
+            f"the held-out part of {len(train)} train shapes is empty",
+            f"validation: {fraction:g} of each class, and a class keeps its last shape for training",
+            "raise the task's 'validation'",
+        )
+    chosen = np.zeros(len(data.test), bool)
+    chosen[train[held]] = True
+    return chosen
+
+
+def _objective(given: Encoded, config: Config, data: Labelled, fitted: Rows) -> PartObjective:
+    import torch
+
+    from jepa3d.nets import encoder
+    from jepa3d.nets.segmentation import PartObjective, Segmenter
+
+    loaded = encoder.load(given.encoder)
+    if loaded.metadata["kind"] != encoder.TRANSFORMER:
+        raise Problem(
+            f"{given.encoder}: part segmentation needs the tokens of a Transformer",
+            f"these features ({loaded.metadata['kind']}) have none at three depths",
+            "leave this run out of the evaluation",
+        )
+    net = loaded.module
+    for block, drop in zip(net.blocks, torch.linspace(0, config.drop_path, len(net.blocks)).tolist(), strict=True):
+        block.drop_path = drop
+    model = Segmenter(net, len(data.classes), len(data.names), config.merge, config.dropout)
+    part, category = torch.from_numpy(data.part[fitted]), torch.from_numpy(data.category[fitted])
+    allowed = _allowed(data) if config.compete == "category" else torch.ones_like(_allowed(data))
+    return PartObjective(model, part, category, allowed, config.points, config.freeze)
+
+
+def _allowed(data: Labelled) -> Any:
+    """Bool [classes, parts]: the parts of each category."""
+    import torch
+
+    allowed = torch.zeros(len(data.classes), len(data.names), dtype=torch.bool)
+    for one, parts in enumerate(data.parts):
+        allowed[one, list(parts)] = True
+    return allowed
+
+
+def _train(
+    given: Encoded, config: Config, data: Labelled, fitted: Rows, seed: int, watch: Watch
+) -> list[dict[str, Any]]:
+    """Train to the end, from the last checkpoint if there is one; the rows of the curve that have scores."""
+    from jepa3d import fit
+    from jepa3d.batches import Arrays, InMemory, Stream
+
+    numbered = Arrays(*(array[fitted] for array in data.arrays[:3]), np.arange(len(fitted)))
+    live = given.scheme.levels[0] if given.scheme.live else None
+    stream = Stream(
+        InMemory(numbered),
+        config.fit.batch,
+        derive(seed, "part_seg", "stream"),
+        config.augment,
+        live,
+        watch.device,
+        config.fit.accumulate,
+    )
+    total = fit.Schedule.of(config.fit, stream.steps_per_epoch).total
+    training = fit.Training(
+        objective=watch.objective,
+        stream=stream,
+        fit=config.fit,
+        seed=derive(seed, "part_seg", "fit"),
+        state=given.state,
+        label=f"part segmentation seed {seed}",
+        fingerprint=given.fingerprint,
+        watch=watch,
+        watch_every=-(-total // config.looks),
+    )
+    fit.run(training)
+    return looks(training.curve)
+
+
+def looks(curve: Path) -> list[dict[str, Any]]:
+    """The rows of a curve that have scores."""
+    return [row for row in store.read_jsonl(curve) if "held_out_instance_miou" in row] if curve.exists() else []
+
+
+@dataclass
+class Watch:
+    """Scores the held-out and the test shapes now and then; keeps the test predictions of the best held-out score."""
+
+    objective: PartObjective
+    data: Labelled
+    held: Rows
+    test: Rows
+    leaked: NDArray[np.bool_]  # [n]
+    state: Path
+    device: Any
+
+    def __call__(self) -> Mapping[str, float]:
+        import torch
+
+        from jepa3d.parts import scores
+
+        predicted = self.predict(self.test)
+        found = scores(self.data, self.held, self.predict(self.held), "held_out")
+        found |= scores(self.data, self.test, predicted, "test", self.leaked)
+        best = max((row["held_out_instance_miou"] for row in looks(self.state / "curve.jsonl")), default=-1.0)
+        if found["held_out_instance_miou"] > best:
+            store.save_state(self._kept, {"predicted": torch.from_numpy(predicted)})
+        return found
+
+    @property
+    def _kept(self) -> Path:
+        return self.state / "honest.pt"
+
+    def honest(self) -> NDArray[np.int16]:
+        """The test predictions at the chosen epoch."""
+        predicted: NDArray[np.int16] = store.load_state(self._kept)["predicted"].numpy()
+        return predicted
+
+    def predict(self, rows: Rows) -> NDArray[np.int16]:
+        """The part of every point, among those of the shape's category."""
+        import torch
+
+        from jepa3d.batches import to_device
+        from jepa3d.nets.segmentation import best_allowed
+
+        allowed = _allowed(self.data).to(self.device)
+        self.objective.eval()
+        out = []
+        with torch.no_grad():
+            for index in np.array_split(rows, -(-len(rows) // BATCH)):
+                arrays = type(self.data.arrays)._make(array[index] for array in self.data.arrays)
+                batch = to_device(arrays, self.device, torch.zeros(len(index), dtype=torch.long), None)
+                logits = self.objective.model(batch.patches(), batch.label, batch.points)
+                out.append(best_allowed(logits, allowed[batch.label]).to(torch.int16).cpu().numpy())
+        self.objective.train()
+        return np.concatenate(out)
+
+
+def _result(data: Labelled, watch: Watch, rows: list[dict[str, Any]], fitted: Rows) -> Result:
+    """The chosen looks side by side; per category and shape by shape for the honest one."""
+    from jepa3d.parts import described, scores
+
+    chosen = {
+        "": max(rows, key=lambda row: row["held_out_instance_miou"]),
+        "_last": rows[-1],
+        "_community": max(rows, key=lambda row: row["test_instance_miou"]),
+    }
+    names = [name.removeprefix("test_") for name in rows[0] if name.startswith("test_")]
+    metrics = {f"{name}{suffix}": row[f"test_{name}"] for suffix, row in chosen.items() for name in names}
+    metrics |= {"held_out_instance_miou": chosen[""]["held_out_instance_miou"]}
+    constant = score.majority_parts(data.part[fitted], data.category[fitted], data.parts)
+    majority = np.repeat(constant[data.category[watch.test]][:, None], data.part.shape[1], 1)
+    base = scores(data, watch.test, majority, "majority")
+    metrics |= {"majority": base["majority_instance_miou"], **base}
+    predicted = watch.honest()
+    notes = [f"{data.unlabelled} shapes without part labels are left out"] * bool(data.unlabelled)
+    if copies := int(watch.leaked[watch.test].sum()):
+        notes.append(f"{copies} of {len(watch.test)} test shapes are train shapes too: _without_leaked leaves them out")
+    details = {
+        "steps": {"honest": chosen[""]["step"], "last": rows[-1]["step"], "community": chosen["_community"]["step"]},
+        "curve": [{key: value for key, value in row.items() if key != "steps_per_second"} for row in rows],
+        **described(data, watch.test, predicted),
+    }
+    return Result(metrics, None, tuple(notes), details)
