@@ -6,7 +6,7 @@ output takes its name, so that whatever has its name has its record:
 
     sha256, bytes    of the output
     stamp            verb, settings, code and the hash of each input (store.stamp)
-    made             when, in how many seconds, by which command, on which machine, with which packages, from which commit
+    made             when, in how many seconds, the command, machine, packages and commit
     seal             the hash of all of the above: a record that was damaged is known as such
 """
 
