@@ -162,6 +162,7 @@ class Fit(FrozenModel):
     checkpoint_every: PositiveInt = 500
     log_every: PositiveInt = 20
     memory_gb: PositiveFloat = 8.0  # shapes beyond this are streamed from disk, block-shuffled
+    lanes: PositiveInt = 8  # in which streamed shapes are read, each batch from all: a multiple of the ranks
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -317,6 +318,12 @@ class Params(FrozenModel):
         """`features` or `encoder`: what the evaluation's task reads."""
         module = plugins.find("tasks", self.pick("evals", evaluation).task["kind"])
         return str(module.NEEDS)
+
+    def parts(self, evaluation: str) -> int:
+        """How many trainings the evaluation consists of that are jobs of their own; 0: it is one job."""
+        task = self.pick("evals", evaluation).task
+        module = plugins.find("tasks", task["kind"])
+        return int(module.parts(plugin_config("tasks", task))) if hasattr(module, "parts") else 0
 
 
 def load(path: str | Path = "params.yaml") -> Params:

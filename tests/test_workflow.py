@@ -41,15 +41,17 @@ def test_the_verbs_are_the_same_words_as_stage_rule_file_and_subcommand():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_rule_file_has_its_rule_and_one_that_asks_for_all_of_it(verb: str):
-    assert rules_in(RULES / f"{verb}.smk") == [verb, f"all_{verb}"]
+    parts = ["evaluate_part"] if verb == "evaluate" else []
+    assert rules_in(RULES / f"{verb}.smk") == [*parts, verb, f"all_{verb}"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_rule_is_one_command_that_can_be_run_by_hand(verb: str):
     text = (RULES / f"{verb}.smk").read_text()
     commands = re.findall(r'shell:\s*"([^"]*)"', text)
-    assert len(commands) == 1
-    assert re.fullmatch(r"\{JEPA3D\} (--threads \{threads\} )?" + verb + r"( .*)?", commands[0])
+    assert len(commands) == len(rules_in(RULES / f"{verb}.smk")) - 1
+    for command in commands:
+        assert re.fullmatch(r"\{JEPA3D\} (--threads \{threads\} )?" + verb + r"( .*)?", command)
     assert text.startswith("# in: ")
     assert "\n# out: " in text
 
@@ -81,10 +83,12 @@ def jobs(dry: subprocess.CompletedProcess[str]) -> dict[str, int]:
 
 
 def test_a_dry_run_knows_every_job_and_imports_no_torch(tiny: dict[str, Any], write: Callable[[Any], Path]):
-    write(tiny)
+    tiny["evals"]["folds"] = {"dataset": "toys", "task": {"kind": "few_shot_finetune", "way": 2, "folds": 3}}
+    tiny["studies"]["tiny"]["also"] = [{"runs": "jepa", "evals": "folds", "seeds": [0]}]
     dry = snakemake(write(tiny).parent, "-n", "--quiet", "rules", IMPORTS="shown")
     assert jobs(dry) == {
-        "download": 1, "convert": 1, "patchify": 1, "pretrain": 4, "embed": 4, "evaluate": 8, "report": 1
+        "download": 1, "convert": 1, "patchify": 1, "pretrain": 4, "embed": 4, "evaluate_part": 3, "evaluate": 9,
+        "report": 1,
     }  # fmt: skip
     imported = {line.rpartition("|")[2].strip() for line in dry.stderr.splitlines() if line.startswith("import time:")}
     assert "jepa3d.config" in imported

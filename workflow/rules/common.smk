@@ -10,6 +10,7 @@ wildcard_constraints:
     run="[^/]+",
     evaluation="[^/]+",
     seed="[0-9]+",
+    part="[0-9]+",
 
 
 def more(number):

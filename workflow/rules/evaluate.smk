@@ -1,5 +1,5 @@
 # in:   features, or encoder and data, as the evaluation's task needs
-# out:  results/evals/{run}/seed{seed}/{evaluation}.json
+# out:  results/evals/{run}/seed{seed}/{evaluation}.json, gathered from {evaluation}.parts/ where there are parts
 
 
 def evaluation_inputs(wildcards):
@@ -16,17 +16,50 @@ def evaluation_inputs(wildcards):
     ]
 
 
+def evaluation_parts(wildcards):
+    """The parts of an evaluation that consists of several trainings."""
+    return [
+        LAYOUT.part(wildcards.run, wildcards.seed, wildcards.evaluation, number)
+        for number in range(PARAMS.parts(wildcards.evaluation))
+    ]
+
+
+def evaluation_gpu(wildcards):
+    """A GPU for what trains; gathering parts needs none."""
+    trains = PARAMS.needs(wildcards.evaluation) == "encoder"
+    return GPUS * (trains and not PARAMS.parts(wildcards.evaluation))
+
+
+rule evaluate_part:
+    """Part {wildcards.part} of {wildcards.evaluation} of {wildcards.run}, seed {wildcards.seed}."""
+    input:
+        evaluation_inputs,
+    output:
+        result=LAYOUT.part("{run}", "{seed}", "{evaluation}", "{part}"),
+    threads: 1
+    resources:
+        mem_mb=more(6000),
+        runtime=more(120),
+        gpu=GPUS,
+    params:
+        entry=lambda wildcards: entry("evals", wildcards.evaluation),
+    shell:
+        "{JEPA3D} --threads {threads} evaluate {wildcards.run} {wildcards.evaluation} --seed {wildcards.seed}"
+        " --part {wildcards.part}"
+
+
 rule evaluate:
     """Score {wildcards.run}, seed {wildcards.seed}, by {wildcards.evaluation}."""
     input:
         evaluation_inputs,
+        evaluation_parts,
     output:
         result=LAYOUT.evaluation("{run}", "{seed}", "{evaluation}"),
     threads: 1
     resources:
         mem_mb=more(6000),
         runtime=more(120),
-        gpu=lambda wildcards: GPUS * (PARAMS.needs(wildcards.evaluation) == "encoder"),
+        gpu=evaluation_gpu,
     params:
         entry=lambda wildcards: entry("evals", wildcards.evaluation),
     shell:
