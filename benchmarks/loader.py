@@ -41,7 +41,7 @@ def epoch(source: InMemory | Streamed) -> tuple[float, float]:
     """Shapes per CPU-second and per second of one shuffled epoch."""
     cpu, wall = time.process_time(), time.perf_counter()
     for start in range(0, len(source), BATCH):
-        source.rows(source.order(0, 0, start, min(start + BATCH, len(source))))
+        source.rows(source.members(0, start, min(start + BATCH, len(source)), BATCH)[1])
     return len(source) / (time.process_time() - cpu), len(source) / (time.perf_counter() - wall)
 
 

@@ -2,6 +2,10 @@
 
 The training stream is the endless concatenation of one permutation an epoch, cut into batches, so every shape comes
 once an epoch and the batch of any step is known without having seen the steps before it.
+
+What is streamed goes in *lanes*: each batch has the same number of shapes of every lane, each lane reads its own part
+of the epoch, and a rank serves whole lanes. So a rank reads its share of the disk and no more, and the batch of a step
+is the same whether one rank serves all lanes or each lane has a rank of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 
 BLOCK = 64  # consecutive shapes that are read together from the disk
+TEXTS = 1 << 16  # words read at once: as Python objects, ten million would take a gigabyte
+LANES = 8  # of a streamed source, where nothing else is said: the most ranks that can share it
 
 Rows = NDArray[np.int64]
 
@@ -65,12 +71,12 @@ class Batch:
 
 @runtime_checkable
 class Source(Protocol):
-    """Shapes by number, and the order in which an epoch goes through them."""
+    """Shapes by number, and the endless stream in which training goes through them."""
 
     def __len__(self) -> int: ...
 
-    def order(self, seed: int, epoch: int, start: int, stop: int) -> Rows:
-        """The shapes at positions start..stop of an epoch."""
+    def members(self, seed: int, start: int, stop: int, whole: int) -> tuple[Rows, Rows]:
+        """Epoch and number of the shapes at positions start..stop of the stream, which is used `whole` at a time."""
         ...
 
     def rows(self, index: Rows) -> Arrays: ...
@@ -95,102 +101,218 @@ class InMemory:
     def __len__(self) -> int:
         return len(self.arrays.points)
 
-    def order(self, seed: int, epoch: int, start: int, stop: int) -> Rows:
-        if self._epoch != (seed, epoch):
-            self._order = np.random.default_rng(derive(seed, "order", epoch)).permutation(len(self))
-            self._epoch = (seed, epoch)
-        return self._order[start:stop]
+    def members(self, seed: int, start: int, stop: int, whole: int = 0) -> tuple[Rows, Rows]:
+        """As of Source; one permutation an epoch, whatever is used at a time."""
+        epochs, index = [], []
+        while start < stop:
+            epoch, offset = divmod(start, len(self))
+            end = min(len(self), offset + stop - start)
+            index.append(self._permutation(seed, epoch)[offset:end])
+            epochs.append(np.full(end - offset, epoch))
+            start += end - offset
+        return np.concatenate(epochs), np.concatenate(index)
 
     def rows(self, index: Rows) -> Arrays:
         return Arrays._make(array[index] for array in self.arrays)
 
+    def _permutation(self, seed: int, epoch: int) -> Rows:
+        if self._epoch != (seed, epoch):
+            self._order = np.random.default_rng(derive(seed, "order", epoch)).permutation(len(self))
+            self._epoch = (seed, epoch)
+        return self._order
+
+
+class Window(NamedTuple):
+    """Some blocks of one lane's part of an epoch, which are in memory and shuffled together."""
+
+    seed: int
+    epoch: int
+    lane: int
+    number: int
+
+
+class Pieces(NamedTuple):
+    """Consecutive shapes of blocks: whole blocks, or where two lanes meet, one lane's part. In ascending order."""
+
+    block: Rows
+    start: Rows  # numbers of shapes
+    stop: Rows
+
+    def begins(self) -> Rows:
+        """Where each piece begins when they stand one after the other, and the end of the last."""
+        return np.concatenate([[0], np.cumsum(self.stop - self.start)])
+
+    def find(self, index: Rows) -> tuple[NDArray[np.bool_], Rows]:
+        """Which of some shapes are here, and their places when the pieces stand one after the other."""
+        piece = np.maximum(np.searchsorted(self.start, index, side="right") - 1, 0)
+        here = (self.start[piece] <= index) & (index < self.stop[piece])
+        return here, self.begins()[piece] + index - self.start[piece]
+
 
 class Streamed:
-    """Shapes on disk: blocks of 64 are read whole, in a shuffled order, and shuffled among `window` blocks.
+    """Shapes on disk: blocks of 64 are read whole, in a shuffled order, and shuffled among `window` blocks of a lane.
 
-    Memory holds one window. An epoch visits every shape once; the order is a function of (seed, epoch) alone.
+    An epoch is a random order of all blocks, cut into one consecutive part for each lane, whose lengths are what the
+    lane has to give in this epoch: so every shape comes once an epoch, exactly, and is read once, by one lane. Memory
+    holds a window a lane that is served, and a second one while a batch takes from both: `memory` bytes at most with
+    one rank, and that divided by the ranks with several. The order is a function of (seed, epoch), the lanes, the
+    window and the batch; not of the ranks.
     """
 
-    def __init__(self, parts: Sequence[Part], memory: float) -> None:
-        self.parts = list(parts)
-        self.blocks = [
-            (number, start, min(start + BLOCK, len(part.rows)))
-            for number, part in enumerate(self.parts)
-            for start in range(0, len(part.rows), BLOCK)
-        ]
-        sizes = np.array([stop - start for _, start, stop in self.blocks])
-        self.firsts = np.concatenate([[0], np.cumsum(sizes)])  # the number of each block's first shape
+    def __init__(self, parts: Sequence[Part], memory: float, lanes: int = LANES) -> None:
+        self.parts, self.lanes = list(parts), lanes
+        starts = [np.arange(0, len(part.rows), BLOCK) for part in self.parts]
+        sizes = [np.diff(np.append(start, len(part.rows))) for start, part in zip(starts, self.parts, strict=True)]
+        self.part = np.repeat(np.arange(len(parts)), [len(start) for start in starts])  # of each block
+        self.offset = np.concatenate(starts)  # of each block in its part
+        self.firsts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])  # the number of each block's first shape
         self.readers = [_Reader(part) for part in self.parts]
-        per_shape = sum(array[0].nbytes for array in self.readers[0].read(0, 1))
-        self.window = max(1, int(memory / (2 * per_shape * BLOCK)))  # half: the copy of a window being filled
-        self._cache: tuple[tuple[int, ...], Arrays, Rows] | None = None
-        self._plan: tuple[tuple[int, int], Rows, NDArray[np.int64]] | None = None
-        self._current: tuple[tuple[int, int, int], tuple[int, ...], Rows] | None = None
+        self.sample = self.readers[0].read(0, 1)
+        per_shape = sum(array[0].nbytes for array in self.sample)
+        self.window = max(1, int(memory / (2 * per_shape * BLOCK * lanes)))  # 2: a batch may take from two windows
+        self._plan: tuple[tuple[int, int, int], Rows, Rows, Rows] | None = None
+        self._wanted: dict[int, list[Window]] = {}  # the windows that each lane took from last
+        self._shuffled: dict[Window, tuple[Pieces, Rows]] = {}
+        self._held: dict[Window, Arrays] = {}
 
     def __len__(self) -> int:
         return int(self.firsts[-1])
 
-    def order(self, seed: int, epoch: int, start: int, stop: int) -> Rows:
-        blocks, begins = self._blocks_of_epoch(seed, epoch)
-        out = []
+    def check(self, whole: int, ranks: int) -> None:
+        """A Problem for a batch that the lanes cannot share, or lanes that the ranks cannot share."""
+        if whole % self.lanes or self.lanes % ranks:
+            raise Problem(
+                f"fit.lanes: {self.lanes} lanes for {ranks} ranks and {whole} shapes at a time",
+                "a set that is beyond fit.memory_gb is streamed: a batch has as many shapes of each lane, and a rank "
+                "serves whole lanes",
+                f"choose lanes as a multiple of {ranks} that divides {whole}",
+            )
+
+    def members(self, seed: int, start: int, stop: int, whole: int) -> tuple[Rows, Rows]:
+        """As of Source: of each `whole`, every lane has one run of positions."""
+        run = whole // self.lanes
+        epochs, index = [], []
+        served: dict[int, list[Window]] = {}
         while start < stop:
-            window = int(np.searchsorted(begins, start, side="right")) - 1
-            shapes = self._shuffled(seed, epoch, window, blocks)
-            offset = start - int(begins[window])
-            out.append(shapes[offset : offset + stop - start])
-            start += len(out[-1])
-        return np.concatenate(out) if out else np.empty(0, np.int64)
+            epoch, lane = start // len(self), start // run % self.lanes
+            end = min(stop, (start // run + 1) * run, (epoch + 1) * len(self))
+            first = _given(start, lane, run, self.lanes) - _given(epoch * len(self), lane, run, self.lanes)
+            for window, shapes in self._take(seed, epoch, lane, run, first, first + end - start):
+                served.setdefault(lane, []).append(window)
+                index.append(shapes)
+            epochs.append(np.full(end - start, epoch))
+            start = end
+        self._wanted |= served
+        return np.concatenate(epochs), np.concatenate(index)
 
     def rows(self, index: Rows) -> Arrays:
-        wanted = np.searchsorted(self.firsts, index, side="right") - 1
-        needed = tuple(np.unique(wanted).tolist())
-        if self._cache is None or not set(needed) <= set(self._cache[0]):
-            self._cache = self._load(needed)
-        held, arrays, begins = self._cache
-        place = begins[np.searchsorted(held, wanted)] + index - self.firsts[wanted]
-        return Arrays._make(array[place] for array in arrays)
+        windows = {window for wanted in self._wanted.values() for window in wanted}
+        self._shuffled = {window: self._shuffled[window] for window in windows}  # let the old ones go
+        self._held = {window: arrays for window, arrays in self._held.items() if window in windows}
+        out = _empty(self.sample, len(index))
+        left = np.arange(len(index))
+        for window in windows:
+            pieces, _ = self._shuffled[window]
+            here, places = pieces.find(index[left])
+            if here.any():
+                if window not in self._held:
+                    self._held[window] = self._read(pieces)
+                _copy(out, left[here], self._held[window], places[here])
+                left = left[~here]
+        if len(left):  # not in the order of the stream: features are computed from the first shape to the last
+            block = np.unique(np.searchsorted(self.firsts, index[left], side="right") - 1)
+            pieces = Pieces(block, self.firsts[block], self.firsts[block + 1])
+            _copy(out, left, self._read(pieces), pieces.find(index[left])[1])
+        return out
 
-    def _blocks_of_epoch(self, seed: int, epoch: int) -> tuple[Rows, NDArray[np.int64]]:
-        if self._plan is None or self._plan[0] != (seed, epoch):
-            blocks = np.random.default_rng(derive(seed, "order", epoch)).permutation(len(self.blocks))
-            sizes = np.diff(self.firsts)[blocks]
-            totals = [int(sizes[at : at + self.window].sum()) for at in range(0, len(blocks), self.window)]
-            self._plan = ((seed, epoch), blocks, np.concatenate([[0], np.cumsum(totals)])[:-1])
-        return self._plan[1], self._plan[2]
+    def _take(self, seed: int, epoch: int, lane: int, run: int, start: int, stop: int) -> Iterator[tuple[Window, Rows]]:
+        """The shapes at positions start..stop of a lane's part of an epoch, window by window."""
+        _, begins, cuts = self._epoch(seed, epoch, run)
+        low = int(cuts[lane])
+        first = _block_at(begins, low)
+        while start < stop:
+            window = Window(seed, epoch, lane, (_block_at(begins, low + start) - first) // self.window)
+            begin = max(low, int(begins[first + window.number * self.window]))
+            shapes = self._in_order(window, run)[low + start - begin :][: stop - start]
+            yield window, shapes
+            start += len(shapes)
 
-    def _shuffled(self, seed: int, epoch: int, window: int, blocks: Rows) -> Rows:
-        """The shapes of one window in their random order, remembered until the next window."""
-        if self._current is None or self._current[0] != (seed, epoch, window):
-            chosen = np.sort(blocks[window * self.window : (window + 1) * self.window])
-            shapes = np.concatenate([np.arange(self.firsts[b], self.firsts[b + 1]) for b in chosen])
-            np.random.default_rng(derive(seed, "window", epoch, window)).shuffle(shapes)
-            self._current = ((seed, epoch, window), tuple(chosen.tolist()), shapes)
-        return self._current[2]
+    def _epoch(self, seed: int, epoch: int, run: int) -> tuple[Rows, Rows, Rows]:
+        """The blocks of an epoch in order [n], where each begins [n + 1], and where each lane does [lanes + 1]."""
+        if self._plan is None or self._plan[0] != (seed, epoch, run):
+            blocks = np.random.default_rng(derive(seed, "order", epoch)).permutation(len(self.offset))
+            begins = np.concatenate([[0], np.cumsum(np.diff(self.firsts)[blocks])])
+            given = [
+                [_given(at * len(self), lane, run, self.lanes) for lane in range(self.lanes)]
+                for at in (epoch, epoch + 1)
+            ]
+            cuts = np.concatenate([[0], np.cumsum(np.subtract(given[1], given[0]))])
+            self._plan = ((seed, epoch, run), blocks, begins, cuts)
+        return self._plan[1:]
 
-    def _load(self, needed: tuple[int, ...]) -> tuple[tuple[int, ...], Arrays, Rows]:
-        """Read the blocks of the window that the last order came from, and any other that is asked for."""
-        held = tuple(sorted({*(self._current[1] if self._current else ()), *needed}))
-        self._cache = None  # let the old window go first
-        first = self.blocks[held[0]]
-        total = int(sum(self.firsts[b + 1] - self.firsts[b] for b in held))
-        sample = self.readers[first[0]].read(first[1], first[1] + 1)
-        arrays = Arrays._make(np.empty((total, *array.shape[1:]), array.dtype) for array in sample)
+    def _in_order(self, window: Window, run: int) -> Rows:
+        """The shapes of a window in their random order."""
+        if window not in self._shuffled:
+            pieces = self._pieces(window, run)
+            shapes = np.concatenate(
+                [np.arange(start, stop) for start, stop in zip(pieces.start, pieces.stop, strict=True)]
+            )
+            purpose = ("window", window.epoch, window.lane, window.number)
+            np.random.default_rng(derive(window.seed, *purpose)).shuffle(shapes)
+            self._shuffled[window] = pieces, shapes
+        return self._shuffled[window][1]
+
+    def _pieces(self, window: Window, run: int) -> Pieces:
+        """What a window has of each of its blocks."""
+        blocks, begins, cuts = self._epoch(window.seed, window.epoch, run)
+        low, high = int(cuts[window.lane]), int(cuts[window.lane + 1])
+        first = _block_at(begins, low) + window.number * self.window
+        at = np.arange(first, min(first + self.window, _block_at(begins, high - 1) + 1))
+        chosen = blocks[at]
+        start = np.maximum(low - begins[at], 0) + self.firsts[chosen]
+        stop = np.minimum(high, begins[at + 1]) - begins[at] + self.firsts[chosen]
+        ascending = np.argsort(chosen)
+        return Pieces(chosen[ascending], start[ascending], stop[ascending])
+
+    def _read(self, pieces: Pieces) -> Arrays:
+        begins = pieces.begins()
+        arrays = _empty(self.sample, int(begins[-1]))
         into: Any
-        at, begins = 0, []
-        for block in held:
-            number, start, stop = self.blocks[block]
-            begins.append(at)
-            for into, read in zip(arrays, self.readers[number].read(start, stop), strict=True):
-                into[at : at + stop - start] = read
-            at += stop - start
-        return held, arrays, np.array(begins)
+        for at, block, start, stop in zip(begins, *pieces, strict=False):
+            low = int(self.offset[block] + start - self.firsts[block])
+            read = self.readers[self.part[block]].read(low, low + int(stop - start))
+            for into, array in zip(arrays, read, strict=True):
+                into[at : at + len(array)] = array
+        return arrays
 
 
-def open_source(parts: Sequence[Part], memory: float) -> InMemory | Streamed:
+def _empty(like: Arrays, count: int) -> Arrays:
+    return Arrays._make(np.empty((count, *array.shape[1:]), array.dtype) for array in like)
+
+
+def _copy(out: Arrays, at: Rows, source: Arrays, places: Rows) -> None:
+    into: Any
+    array: Any
+    for into, array in zip(out, source, strict=True):
+        into[at] = array[places]
+
+
+def _block_at(begins: Rows, position: int) -> int:
+    """The place in an epoch's order of the block that a position is in."""
+    return int(np.searchsorted(begins, position, side="right")) - 1
+
+
+def _given(position: int, lane: int, run: int, lanes: int) -> int:
+    """How many shapes a lane has given before a position of the stream, in which the lanes take turns of `run`."""
+    rounds, rest = divmod(position, run * lanes)
+    return rounds * run + min(max(rest - lane * run, 0), run)
+
+
+def open_source(parts: Sequence[Part], memory: float, lanes: int = LANES) -> InMemory | Streamed:
     """The shapes of several data sets as one source; `memory` in bytes decides whether they are held or streamed."""
     per_shape = sum(array[0].nbytes for array in _read(parts[0], 0, 1))
     if per_shape * sum(len(part.rows) for part in parts) > memory:
-        return Streamed(parts, memory)
+        return Streamed(parts, memory, lanes)
     pieces = [_read(part, 0, len(part.rows)) for part in parts]
     return InMemory(Arrays._make(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
 
@@ -198,8 +320,12 @@ def open_source(parts: Sequence[Part], memory: float) -> InMemory | Streamed:
 def split_rows(canonical: Path, split: str | None) -> Rows:
     """The rows of one split of a canonical file (None: all of them)."""
     with store.open_h5(canonical) as file:
-        splits = store.text(file["split"])
-    return np.arange(len(splits)) if split is None else np.flatnonzero(splits == split)
+        splits = file["split"]
+        if split is None:
+            return np.arange(len(splits))
+        starts = range(0, len(splits), TEXTS)
+        pieces = [start + np.flatnonzero(store.text(splits, start, start + TEXTS) == split) for start in starts]
+    return np.concatenate([np.empty(0, np.int64), *pieces])
 
 
 def class_names(canonical: Path) -> list[str]:
@@ -265,6 +391,8 @@ class Stream:
                 "each rank and part must get the same number of shapes",
                 f"make batch a multiple of {ranks * accumulate}",
             )
+        if isinstance(source, Streamed):
+            source.check(batch // accumulate, ranks)
         self.source, self.size, self.seed = source, batch, seed
         self.augmentation, self.live, self.device = augmentation, live, torch.device(device)
         self.accumulate, self.rank, self.ranks = accumulate, rank, ranks
@@ -275,30 +403,15 @@ class Stream:
 
     def at(self, step: int) -> list[Batch]:
         """The parts of one step's batch that this rank works on (one for each accumulated part)."""
-        epochs, index = self._members(step)
         share = self.size // (self.accumulate * self.ranks)
-        parts = []
-        for number in range(self.accumulate):
-            start = (number * self.ranks + self.rank) * share
-            parts.append(self._batch(epochs[start : start + share], index[start : start + share]))
-        return parts
+        starts = [step * self.size + (n * self.ranks + self.rank) * share for n in range(self.accumulate)]
+        whole = self.size // self.accumulate
+        return [self._batch(*self.source.members(self.seed, at, at + share, whole)) for at in starts]
 
     def batches(self) -> Iterator[Batch]:
         """The stream from its beginning, one epoch."""
         for step in range(int(np.ceil(self.steps_per_epoch))):
             yield from self.at(step)
-
-    def _members(self, step: int) -> tuple[Rows, Rows]:
-        """Epoch and number of each shape of a step."""
-        position, stop = step * self.size, (step + 1) * self.size
-        epochs, index = [], []
-        while position < stop:
-            epoch, start = divmod(position, len(self.source))
-            end = min(len(self.source), start + stop - position)
-            index.append(self.source.order(self.seed, epoch, start, end))
-            epochs.append(np.full(end - start, epoch))
-            position += end - start
-        return np.concatenate(epochs), np.concatenate(index)
 
     def _batch(self, epochs: Rows, index: Rows) -> Batch:
         arrays = self.source.rows(index)

@@ -207,9 +207,9 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def text(dataset: Any) -> np.ndarray[Any, Any]:
-    """A dataset of UTF-8 as an array of str."""
-    return np.asarray(dataset.asstr()[:], dtype=str)
+def text(dataset: Any, start: int = 0, stop: int | None = None) -> np.ndarray[Any, Any]:
+    """A dataset of UTF-8, or some rows of it, as an array of str."""
+    return np.asarray(dataset.asstr()[start:stop], dtype=str)
 
 
 def attributes(file: h5py.File) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +49,14 @@ def stored(folder: Path, count: int, name: str = "a", test_every: int = 0) -> Pa
     return Part(canonical, patches, split_rows(canonical, "train"))
 
 
-def window(blocks: int) -> float:
-    """The memory that a window of so many blocks of 64 needs, with as much again for the next."""
-    return 2.0 * SHAPE_BYTES * BLOCK * blocks + 1
+def window(blocks: int, lanes: int = 1) -> float:
+    """The memory that windows of so many blocks of 64 need, one a lane, with as much again for the next."""
+    return 2.0 * SHAPE_BYTES * BLOCK * blocks * lanes + 1
 
 
-def streamed(folder: Path, count: int, blocks: int, **options: int) -> Streamed:
-    """A source whose window has so many blocks of 64."""
-    return Streamed([stored(folder, count, **options)], window(blocks))
+def streamed(folder: Path, count: int, blocks: int, lanes: int = 1, **options: int) -> Streamed:
+    """A source whose windows have so many blocks of 64."""
+    return Streamed([stored(folder, count, **options)], window(blocks, lanes), lanes)
 
 
 def labels(stream: Stream, step: int) -> list[int]:
@@ -75,16 +76,69 @@ def test_every_shape_comes_once_an_epoch(count: int, batch: int):
         assert sorted(seen[epoch * count : (epoch + 1) * count]) == list(range(count))
 
 
-@settings(deadline=None, max_examples=10)
-@given(st.integers(65, 400), st.integers(5, 90), st.integers(1, 3))
-def test_streamed_from_disk_every_shape_comes_once_an_epoch(tmp_path_factory, count: int, batch: int, blocks: int):
-    source = streamed(tmp_path_factory.mktemp("h5"), count, blocks)
+@settings(deadline=None, max_examples=12)
+@given(
+    count=st.integers(65, 400), run=st.integers(1, 12), lanes=st.sampled_from([1, 2, 3, 8]), blocks=st.integers(1, 3)
+)
+def test_streamed_from_disk_every_shape_comes_once_an_epoch(
+    tmp_path_factory: pytest.TempPathFactory, count: int, run: int, lanes: int, blocks: int
+):
+    source, batch = streamed(tmp_path_factory.mktemp("h5"), count, blocks, lanes), run * lanes
     assert source.window == blocks
-    stream = plain(source, batch)
-    steps = -(-2 * count // batch)
-    seen = [label for step in range(steps) for label in labels(stream, step)]
-    assert sorted(seen[:count]) == list(range(count))
-    assert sorted(seen[count : 2 * count]) == list(range(count))
+    starts = range(0, 3 * count, batch)
+    seen = np.concatenate([source.rows(source.members(0, at, at + batch, batch)[1]).label for at in starts])
+    for epoch in range(3):
+        assert sorted(seen[epoch * count : (epoch + 1) * count]) == list(range(count))
+
+
+@settings(deadline=None, max_examples=8)
+@given(halves=st.integers(20, 60), run=st.integers(1, 4), lanes=st.sampled_from([2, 4, 8]), data=st.data())
+def test_ranks_share_a_streamed_batch_and_the_reading(
+    tmp_path_factory: pytest.TempPathFactory, halves: int, run: int, lanes: int, data: st.DataObject
+):
+    folder, batch = tmp_path_factory.mktemp("h5"), run * lanes
+    count = halves * batch // 2  # so the second epoch may begin inside of a batch, and ends where one ends
+    ranks = data.draw(st.sampled_from([n for n in (1, 2, 4, 8) if lanes % n == 0]))
+    single = streamed(folder, count, 1, lanes)
+    sources = [streamed(folder, count, 1, lanes) for _ in range(ranks)]
+    read, share = [counted(source) for source in sources], batch // ranks
+    for start in range(0, 2 * count, batch):
+        given = single.members(0, start, start + batch, batch)[1]
+        for rank, source in enumerate(sources):
+            index = source.members(0, start + rank * share, start + (rank + 1) * share, batch)[1]
+            assert index.tolist() == given[rank * share : (rank + 1) * share].tolist()
+            assert source.rows(index).label.tolist() == index.tolist()
+    assert sum(map(len, read)) == 2 * count  # from the disk, too, every shape came once an epoch
+    assert max(map(len, read)) <= 2 * (count // ranks + batch)
+
+
+def counted(source: Streamed) -> list[int]:
+    """A list of the shapes that the source will have read from the disk."""
+    read: list[int] = []
+    for reader in source.readers:
+
+        def note(start: int, stop: int, plainly: Callable[[int, int], Arrays] = reader.read) -> Arrays:
+            arrays = plainly(start, stop)
+            read.extend(arrays.label.tolist())
+            return arrays
+
+        reader.read = note  # type: ignore[method-assign]
+    return read
+
+
+def test_accumulated_parts_of_a_streamed_batch_are_shared_too(tmp_path: Path):
+    single = plain(streamed(tmp_path, 300, 1, 4), 24, accumulate=2)
+    ranks = [plain(streamed(tmp_path, 300, 1, 4), 24, accumulate=2, rank=rank, ranks=2) for rank in range(2)]
+    for step in range(30):
+        parts = [[part.label.tolist() for part in stream.at(step)] for stream in (single, *ranks)]
+        assert parts[0] == [first + second for first, second in zip(parts[1], parts[2], strict=True)]
+
+
+def test_lanes_that_cannot_be_shared_are_a_problem(tmp_path: Path):
+    source = streamed(tmp_path, 100, 1, 8)
+    for batch, ranks in ((12, 1), (16, 16), (24, 3)):
+        with pytest.raises(Problem, match="lanes: 8 lanes"):
+            plain(source, batch, ranks=ranks)
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
@@ -95,7 +149,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 @pytest.mark.parametrize("kind", ["in memory", "streamed"])
 def test_the_batch_of_a_step_does_not_depend_on_the_steps_before(tmp_path: Path, kind: str):
     def fresh() -> Stream:
-        source = InMemory(numbered(300)) if kind == "in memory" else streamed(tmp_path, 300, 2)
+        source = InMemory(numbered(300)) if kind == "in memory" else streamed(tmp_path, 300, 2, 2)
         return Stream(source, 32, 3, Augment(rotate="upright", shift=0.1))
 
     through = fresh()
@@ -109,7 +163,7 @@ def test_the_batch_of_a_step_does_not_depend_on_the_steps_before(tmp_path: Path,
 
 def test_streamed_and_in_memory_give_the_same_shapes(tmp_path: Path):
     part = stored(tmp_path, 200, test_every=5)
-    held, from_disk = open_source([part], float("inf")), open_source([part], window(1))
+    held, from_disk = open_source([part], float("inf")), open_source([part], window(1), 4)
     assert isinstance(held, InMemory)
     assert isinstance(from_disk, Streamed)
     assert len(held) == len(from_disk) == 160
@@ -139,32 +193,27 @@ def test_a_batch_that_cannot_be_cut_evenly_is_a_problem():
         Stream(InMemory(numbered(10)), 12, 0, Augment(), accumulate=2, ranks=4)
 
 
-def test_memory_holds_one_window_and_what_a_batch_takes_from_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    source, budget = streamed(tmp_path, 1000, 2), window(2)
-    stream, largest, loads = plain(source, 16), 0, 0
-    load = source._load
-
-    def counted(needed: tuple[int, ...]):
-        nonlocal loads
-        loads += 1
-        return load(needed)
-
-    monkeypatch.setattr(source, "_load", counted)
-    for step in range(125):  # two epochs
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_memory_is_the_budget_shared_by_the_ranks(tmp_path: Path, ranks: int):
+    source, budget = streamed(tmp_path, 1000, 1, 4), window(1, 4)
+    stream, largest = plain(source, 40, ranks=ranks), 0
+    for step in range(50):  # two epochs
         stream.at(step)
-        assert source._cache is not None
-        largest = max(largest, sum(array.nbytes for array in source._cache[1]))
-    assert largest <= budget
-    assert loads <= 2 * 2 * (1000 // (2 * BLOCK) + 1)  # about once a window, never once a batch
+        largest = max(largest, sum(array.nbytes for arrays in source._held.values() for array in arrays))
+    assert budget / 2 / ranks - 1 <= largest <= budget / ranks
 
 
 def test_the_shapes_of_a_window_are_mixed(tmp_path: Path):
-    order = streamed(tmp_path, 256, 4).order(0, 0, 0, 256)
+    _, order = streamed(tmp_path, 256, 4).members(0, 0, 256, 8)
     assert sorted(order.tolist()) == list(range(256))
     assert len(set((order[:64] // BLOCK).tolist())) == 4
     assert (np.diff(order) == 1).mean() < 0.1
+
+
+def test_every_lane_goes_through_other_shapes_in_the_next_epoch(tmp_path: Path):
+    source = streamed(tmp_path, 1024, 1, 4)
+    of_lane = [set(source.members(0, epoch * 1024, (epoch + 1) * 1024, 1024)[1][:256].tolist()) for epoch in (0, 1)]
+    assert of_lane[0] != of_lane[1]
 
 
 def test_several_data_sets_are_one_source(tmp_path: Path):

@@ -40,7 +40,7 @@ def pretrain(params: config.Params, layout: Layout, run: str, seed: int) -> None
     plugin = plugins.find("objectives", entry.objective.kind)
     options = config.plugin_config("objectives", entry.objective.options())
     objective = plugin.Objective(options, model, label_count(layout, entry)).to(device)
-    source = batches.open_source(training_parts(layout, entry), entry.fit.memory_gb * 1e9)
+    source = batches.open_source(training_parts(layout, entry), entry.fit.memory_gb * 1e9, entry.fit.lanes)
     live = scheme.levels[0] if scheme.live else None
     stream = batches.Stream(
         source, entry.fit.batch, derive(seed, "stream"), entry.augment, live, device, entry.fit.accumulate
