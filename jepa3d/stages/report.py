@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 from jepa3d import config, store
 from jepa3d.layout import Layout
@@ -21,6 +22,7 @@ PLOTS = (
 def report(params: config.Params, layout: Layout) -> None:
     """Write the report of the chosen study. A missing file is a Problem that names the command that makes it."""
     study = studies.read(params, layout)
+    store.stamp("report", config.slice_of(params.chosen), files_of(params, layout))
     pictures = draw_shapes(params, layout)
     drawn = plots(study, pictures)
     text = page.render(params, study, pictures)
@@ -31,6 +33,20 @@ def report(params: config.Params, layout: Layout) -> None:
         store.write_bytes(layout.plots / name, data)
     store.write_text(layout.report, text)
     store.write_json(layout.metrics, numbers.metrics(study))
+
+
+def files_of(params: config.Params, layout: Layout) -> list[Path]:
+    """The files of the study whose numbers the report shows."""
+    cells, on_features = params.chosen.cells(), {cell for cell in params.chosen.cells() if _on_features(params, cell)}
+    files = [layout.evaluation(cell.run, cell.seed, cell.evaluation) for cell in cells]
+    files += [layout.features(cell.run, cell.seed, params.evals[cell.evaluation].dataset) for cell in on_features]
+    files += [layout.curve(run, seed) for run, seed in params.chosen.trainings()]
+    files += [layout.audit(data) for run in params.chosen.run_names() for data in params.runs[run].data]
+    return sorted(set(files))
+
+
+def _on_features(params: config.Params, cell: config.Cell) -> bool:
+    return params.needs(cell.evaluation) == "features"
 
 
 def draw_shapes(params: config.Params, layout: Layout) -> Pictures:
