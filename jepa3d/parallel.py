@@ -21,18 +21,17 @@ def workers() -> int:
     return int(os.environ.get("JEPA3D_THREADS", 0)) or len(os.sched_getaffinity(0))
 
 
-def imap(function: Callable[[Item], Out], items: Sequence[Item], label: str) -> Iterator[Out]:
-    """`map(function, items)` over processes, in order, with a bounded number in flight and a progress bar."""
-    return track(_imap(function, items), len(items), label)
+def imap(function: Callable[[Item], Out], items: Sequence[Item], label: str = "") -> Iterator[Out]:
+    """`map(function, items)` over processes, in order, with a bounded number in flight and, under a label, a
+    progress bar."""
+    found = _over(_processes, function, items)
+    return track(found, len(items), label) if label else found
 
 
-def tmap(function: Callable[[Item], Out], items: Sequence[Item], label: str) -> Iterator[Out]:
+def tmap(function: Callable[[Item], Out], items: Sequence[Item], label: str = "") -> Iterator[Out]:
     """The same with threads: for work that is mostly reading, where sending arrays between processes costs more."""
-    return track(_over(ThreadPoolExecutor, function, items), len(items), label)
-
-
-def _imap(function: Callable[[Item], Out], items: Sequence[Item]) -> Iterator[Out]:
-    return _over(_processes, function, items)
+    found = _over(ThreadPoolExecutor, function, items)
+    return track(found, len(items), label) if label else found
 
 
 def _processes(count: int) -> Executor:
