@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from jepa3d.problem import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Seed = Annotated[int, typer.Option(min=0, help="One of the study's seeds.")]
+SHOWN = 20  # set-aside shapes that are named on the screen
 
 
 class _Context:
@@ -152,6 +153,55 @@ def check() -> None:
     """Check params.yaml as a whole, objectives included; says nothing when all is well."""
     params, _ = _load()
     config.check_objectives(params)
+
+
+@app.command()
+def encode(
+    files: Annotated[list[Path], typer.Argument(help="Meshes, clouds, tables of clouds, or folders of such.")],
+    encoder: Annotated[Path, typer.Option(help="An encoder.safetensors.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .npz or .parquet.")],
+    which: Annotated[
+        Literal["context", "target"], typer.Option(help="The context encoder, or its EMA copy.")
+    ] = "context",
+    points: Annotated[int | None, typer.Option(help="Points of a shape. [default: what the encoder takes]")] = None,
+    up: Annotated[Literal["x", "y", "z"], typer.Option(help="The files' upward axis.")] = "y",
+    normalise: Annotated[
+        Literal["unit_sphere", "none"], typer.Option(help="none: they are normalised.")
+    ] = "unit_sphere",
+    upsample: Annotated[bool, typer.Option("--upsample", help="Admit clouds with fewer points.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws from clouds and surfaces.")] = 0,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Also a feature of every patch, and its centre.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at a damaged shape.")] = False,
+) -> None:
+    """Features of your own meshes and clouds. Exit code 1: written, but damaged shapes were set aside."""
+    from jepa3d.encode import encode as write
+
+    _limit_torch()
+    reading = {"points": points, "up": up, "normalise": normalise, "upsample": upsample, "seed": seed}
+    done = write(files, encoder, output, which, tokens, strict, **reading)
+    for entry in done.aside[:SHOWN]:
+        print(f"set aside: {entry.id}: {entry.why}", file=sys.stderr)
+    if len(done.aside) > SHOWN:
+        print(f"set aside: {len(done.aside) - SHOWN:,} more, listed in {output}", file=sys.stderr)
+    print(f"{output}: {done.shapes:,} shapes")
+    raise typer.Exit(bool(done.aside))
+
+
+@app.command()
+def export(
+    encoder: Annotated[Path, typer.Option(help="An encoder.safetensors.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .onnx, or in .pt for TorchScript.")],
+    which: Annotated[
+        Literal["context", "target"], typer.Option(help="The context encoder, or its EMA copy.")
+    ] = "context",
+) -> None:
+    """A trained encoder as one file for other programs, from points to features, checked beside the original."""
+    from jepa3d.nets.encoder import load
+    from jepa3d.nets.exported import export as write
+
+    _limit_torch()
+    difference = write(load(encoder, which), output)
+    print(f"{output}: its features differ from the encoder's by at most {difference:.1e}")
 
 
 def main() -> None:
