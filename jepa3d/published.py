@@ -8,6 +8,7 @@ paper's, where the two differ the README's); `secondary` is a number that we hav
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -142,8 +143,41 @@ ABLATION_BLOCKS: dict[int, tuple[Published, ...]] = {
     blocks: _row(f"{OURS}, M = {blocks}", DOCUMENT, _ABLATION, pb_t50_rs=hardest, modelnet40=modelnet)
     for blocks, hardest, modelnet in ((1, 84.6, 92.9), (2, 85.7, 93.1), (4, 86.8, 93.4), (8, 86.3, 93.2))
 }
+# Section 9 on the masking ratio r: words, no numbers. (lowest r, highest r, what is said)
+ABLATION_RATIO: tuple[tuple[float, float, str], ...] = (
+    (0.0, 0.4, "too easy"),
+    (0.5, 0.7, "relatively stable; 0.6 the sweet spot"),
+    (0.8, 1.0, "too little context"),
+)
+RECONSTRUCTION = (1.0, 2.0)  # section 9: points of ScanObjectNN that predicting coordinates loses, "approximately"
 
 ALL: tuple[Published, ...] = (*PEERS, *ABSTRACT_CLAIM, *DOCUMENT_CLAIMS)
+
+
+TEST_SHAPES = {
+    "svm_modelnet40": 2468, "modelnet40": 2468, "modelnet40_vote": 2468, "pb_t50_rs": 2882, "obj_bg": 581,
+    "obj_only": 581, "svm_obj_bg": 581,
+}  # fmt: skip
+
+
+class Plan(NamedTuple):
+    """The standard deviation that a published number would show if it were made again, and how we know."""
+
+    std: float  # in points of percent
+    source: str
+
+
+def spread_of(row: Published) -> Plan:
+    """The published spread; where none is given, one to plan with."""
+    if row.spread is not None and row.benchmark.startswith("few_"):
+        return Plan(row.spread / math.sqrt(10), f"published, ± {row.spread:g} over 10 folds, divided by sqrt(10)")
+    if row.spread is not None:
+        return Plan(row.spread, "published")
+    if row.benchmark in TEST_SHAPES:
+        shapes, share = TEST_SHAPES[row.benchmark], row.value / 100
+        std = 100 * math.sqrt(share * (1 - share) / shapes)
+        return Plan(std, f"none published; binomial, {shapes} test shapes")
+    return Plan(0.1, "none published; that of Point-JEPA's ten runs on ShapeNetPart")
 
 
 def of(benchmark: str) -> list[Published]:
@@ -161,7 +195,7 @@ def comparable(dataset: Mapping[str, Any], task: Mapping[str, Any]) -> tuple[str
     names: tuple[str, ...] = ()
     if kind in ("linear_probe", "svm"):
         names = {"modelnet40": ("svm_modelnet40",), "obj_bg": ("svm_obj_bg",)}.get(data, ())
-    elif kind == "few_shot" and data in ("modelnet40", "fewshot"):
+    elif kind in ("few_shot", "few_shot_finetune") and data in ("modelnet40", "fewshot"):
         entry = dataset if data == "fewshot" else task
         names = (f"few_{entry.get('way')}w{entry.get('shot')}s",)
     elif kind == "finetune":

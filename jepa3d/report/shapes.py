@@ -125,7 +125,7 @@ def masked(params: config.Params, found: Sample, run: str, draws: int = 3) -> Ma
 
 def masking_run(params: config.Params) -> str | None:
     """The study's first run whose objective masks blocks of patches."""
-    return next((run for run in params.chosen.runs if mask_options(params, run)), None)
+    return next((run for run in params.chosen.run_names() if mask_options(params, run)), None)
 
 
 def mask_options(params: config.Params, run: str) -> dict[str, Any] | None:
@@ -138,7 +138,7 @@ def mask_options(params: config.Params, run: str) -> dict[str, Any] | None:
 def token_run(params: config.Params) -> str | None:
     """The run whose patch features are drawn: the first that masks blocks, else the first trained one, else any
     with patch tokens; hand-made features have none."""
-    kinds = {run: params.runs[run].objective.kind for run in params.chosen.runs}
+    kinds = {run: params.runs[run].objective.kind for run in params.chosen.run_names()}
     trained = [run for run, kind in kinds.items() if kind not in PLAIN and params.runs[run].fit.steps != 0]
     first = masking_run(params)
     order = [*([first] if first else []), *trained, *(run for run, kind in kinds.items() if kind not in PLAIN)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +28,9 @@ class Outcome(NamedTuple):
     ids: tuple[str, ...]
     classes: tuple[str, ...]
     provenance: dict[str, Any]
+    details: Mapping[str, Any] = MappingProxyType(
+        {}
+    )  # what a task says beyond numbers: a training's curve, the folds' accuracies
 
     @property
     def correct(self) -> NDArray[np.float64] | None:
@@ -42,41 +47,66 @@ class Embedding(NamedTuple):
     classes: tuple[str, ...]
 
 
+class Training(NamedTuple):
+    """What one run and seed logged while it trained."""
+
+    rows: list[dict[str, Any]]  # a line a logged step; [] where nothing was trained
+    cost: dict[str, Any]  # seconds, threads and device; {} where it is unknown
+
+
 class Study(NamedTuple):
-    """All that the report needs, in the order of the study."""
+    """All that the report needs, in the order of the study. A run need not have every evaluation and every seed."""
 
     name: str
     about: str
     runs: tuple[str, ...]
     evals: tuple[str, ...]
     seeds: tuple[int, ...]
-    outcomes: dict[str, dict[str, tuple[Outcome, ...]]]  # run -> eval -> one per seed
-    curves: dict[str, tuple[list[dict[str, Any]], ...]]  # run -> one per seed; [] where nothing was trained
-    embeddings: dict[str, Embedding]  # run -> the first seed's, of `mapped`
+    outcomes: dict[str, dict[str, dict[int, Outcome]]]  # run -> eval -> seed; only what is part of the study
+    trainings: dict[str, dict[int, Training]]  # run -> seed
+    embeddings: dict[str, Embedding]  # run -> its first seed's, of `mapped`
     mapped: str | None  # the data set of the embeddings: that of the first evaluation on frozen features
     audits: dict[str, dict[str, Any]]  # data set -> its audit
+
+    def of(self, run: str, name: str) -> tuple[Outcome, ...]:
+        """One outcome per seed; () where the study does not evaluate this run so."""
+        return tuple(self.outcomes[run].get(name, {}).values())
+
+    def seeds_of(self, run: str, name: str) -> tuple[int, ...]:
+        return tuple(self.outcomes[run].get(name, {}))
+
+    def runs_of(self, name: str) -> tuple[str, ...]:
+        """The runs that the study evaluates by `name`; never empty."""
+        return tuple(run for run in self.runs if name in self.outcomes[run])
+
+    def first(self, name: str) -> Outcome:
+        """Any outcome of an evaluation: its headline, protocol and classes are the same for all."""
+        return self.of(self.runs_of(name)[0], name)[0]
 
 
 def read(params: config.Params, layout: Layout) -> Study:
     """Read the chosen study. Raises a Problem at the first missing or damaged file."""
     chosen = params.chosen
     mapped = mapped_dataset(params)
+    runs, evals = chosen.run_names(), chosen.eval_names()
     datasets = dict.fromkeys(
-        [params.evals[name].dataset for name in chosen.evals]
-        + [data for run in chosen.runs for data in params.runs[run].data]
+        [params.evals[name].dataset for name in evals] + [data for run in runs for data in params.runs[run].data]
     )
+    outcomes: dict[str, dict[str, dict[int, Outcome]]] = {run: {} for run in runs}
+    for run, name, seed in sorted(chosen.cells(), key=lambda cell: (evals.index(cell.evaluation), cell.seed)):
+        outcomes[run].setdefault(name, {})[seed] = outcome(layout, run, seed, name)
+    trainings: dict[str, dict[int, Training]] = {run: {} for run in runs}
+    for run, seed in sorted(chosen.trainings(), key=lambda pair: pair[1]):
+        trainings[run][seed] = training(layout, run, seed)
     return Study(
         params.study,
         chosen.about,
-        chosen.runs,
-        chosen.evals,
-        chosen.seeds,
-        {
-            run: {name: tuple(outcome(layout, run, seed, name) for seed in chosen.seeds) for name in chosen.evals}
-            for run in chosen.runs
-        },
-        {run: tuple(curve(layout, run, seed) for seed in chosen.seeds) for run in chosen.runs},
-        {run: embedding(layout, run, chosen.seeds[0], mapped) for run in chosen.runs} if mapped else {},
+        runs,
+        evals,
+        tuple(sorted({seed for _, seed in chosen.trainings()})),
+        outcomes,
+        trainings,
+        {run: embedding(layout, run, seed, mapped) for run, seed in embedded(params, mapped).items()} if mapped else {},
         mapped,
         {name: audit(layout, name) for name in datasets},
     )
@@ -84,13 +114,31 @@ def read(params: config.Params, layout: Layout) -> Study:
 
 def mapped_dataset(params: config.Params) -> str | None:
     """The data set whose embeddings are drawn: that of the study's first evaluation on frozen features."""
-    names = [params.evals[name].dataset for name in params.chosen.evals if params.needs(name) == "features"]
+    names = [params.evals[name].dataset for name in params.chosen.eval_names() if params.needs(name) == "features"]
     return names[0] if names else None
 
 
-def pictured_dataset(params: config.Params) -> str:
-    """The data set whose shapes are drawn: the mapped one, else that of the first evaluation."""
-    return mapped_dataset(params) or params.evals[params.chosen.evals[0]].dataset
+def embedded(params: config.Params, mapped: str) -> dict[str, int]:
+    """The runs whose features of the mapped data set the study makes, with the first seed of each."""
+    found: dict[str, int] = {}
+    for run, name, seed in params.chosen.cells():
+        if params.evals[name].dataset == mapped and params.needs(name) == "features":
+            found[run] = min(seed, found.get(run, seed))
+    return {run: found[run] for run in params.chosen.run_names() if run in found}
+
+
+def pictured_dataset(params: config.Params, run: str) -> str:
+    """The data set whose shapes are drawn with the patches of a run: the mapped one where the run is evaluated on it,
+    else another that it is evaluated on, else its own."""
+    names = [cell.evaluation for cell in params.chosen.cells() if cell.run == run]
+    same = [name for name in names if params.evals[name].patches in (None, params.runs[run].patches)]
+    datasets = [params.evals[name].dataset for name in same]
+    mapped = mapped_dataset(params)
+    return mapped if mapped in datasets else next(iter(datasets), params.runs[run].data[0])
+
+
+def first_seed(params: config.Params, run: str) -> int:
+    return min(seed for trained, seed in params.chosen.trainings() if trained == run)
 
 
 def outcome(layout: Layout, run: str, seed: int, name: str) -> Outcome:
@@ -100,10 +148,7 @@ def outcome(layout: Layout, run: str, seed: int, name: str) -> Outcome:
     try:
         headline = data["headline"]
         return Outcome(
-            {
-                headline: float(data["metrics"][headline]),
-                **{key: float(value) for key, value in data["metrics"].items()},
-            },
+            {headline: float(data["metrics"][headline]), **meaningful(data["metrics"])},
             headline,
             data["protocol"],
             tuple(data.get("notes", ())),
@@ -112,6 +157,7 @@ def outcome(layout: Layout, run: str, seed: int, name: str) -> Outcome:
             tuple(map(str, data["ids"] or ())),
             tuple(data["classes"] or ()),
             data["provenance"],
+            data.get("details") or {},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Problem(
@@ -121,12 +167,20 @@ def outcome(layout: Layout, run: str, seed: int, name: str) -> Outcome:
         ) from None
 
 
-def curve(layout: Layout, run: str, seed: int) -> list[dict[str, Any]]:
-    """The lines of a training curve that belong to a step; the last one where a resumed run wrote a step twice."""
+def meaningful(metrics: dict[str, Any]) -> dict[str, float]:
+    """All metrics but the EMA twins of those that no encoder has a part in."""
+    return {key: float(value) for key, value in metrics.items() if key not in ("majority_ema", "queries_ema")}
+
+
+def training(layout: Layout, run: str, seed: int) -> Training:
+    """The lines of a training curve that belong to a step, the last one where a resumed run wrote a step twice; and
+    the line that says what it cost."""
     path = layout.curve(run, seed)
     present(path, f"jepa3d pretrain {run} --seed {seed}")
-    lines = {line["step"]: line for line in store.read_jsonl(path) if isinstance(line.get("step"), int)}
-    return [lines[step] for step in sorted(lines)]
+    lines = store.read_jsonl(path)
+    rows = {line["step"]: line for line in lines if isinstance(line.get("step"), int) and "cost" not in line}
+    cost: dict[str, Any] = next((line["cost"] for line in reversed(lines) if isinstance(line.get("cost"), dict)), {})
+    return Training([rows[step] for step in sorted(rows)], cost)
 
 
 def embedding(layout: Layout, run: str, seed: int, dataset: str) -> Embedding:
@@ -167,7 +221,7 @@ def fingerprint(study: Study) -> str:
 
 
 def all_outcomes(study: Study) -> list[Outcome]:
-    return [found for of_run in study.outcomes.values() for seeds in of_run.values() for found in seeds]
+    return [found for of_run in study.outcomes.values() for seeds in of_run.values() for found in seeds.values()]
 
 
 def present(path: Path, command: str) -> None:

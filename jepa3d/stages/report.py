@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jepa3d import config, store
 from jepa3d.layout import Layout
-from jepa3d.report import figures, numbers, page, shapes
+from jepa3d.report import figures, numbers, page, results, shapes, training
 from jepa3d.report import study as studies
 from jepa3d.report.page import Pictures
 from jepa3d.report.study import Study
@@ -51,12 +51,13 @@ def _on_features(params: config.Params, cell: config.Cell) -> bool:
 
 def draw_shapes(params: config.Params, layout: Layout) -> Pictures:
     """The pictures of patches, masks and patch features, with the reason where there is none to draw."""
-    dataset, seed = studies.pictured_dataset(params), params.chosen.seeds[0]
     masking = tokens = None
     if run := shapes.masking_run(params):
+        dataset = studies.pictured_dataset(params, run)
         masking = shapes.masked(params, shapes.sample(params, layout, dataset, run), run)
     if run := shapes.token_run(params):
-        sample = shapes.sample(params, layout, dataset, run)
+        seed = studies.first_seed(params, run)
+        sample = shapes.sample(params, layout, studies.pictured_dataset(params, run), run)
         tokens = shapes.token_colours(sample, layout.encoder(run, seed), run, seed)
     return Pictures(
         masking,
@@ -68,17 +69,17 @@ def draw_shapes(params: config.Params, layout: Layout) -> Pictures:
 
 def plots(study: Study, pictures: Pictures) -> dict[str, bytes]:
     """results/plots/: the page's pictures as files. A picture that the study does not have is not written."""
-    dots = {name: page.result_dots(study, name) for name in study.evals}
-    units = {name: page.axis_title(study, name) for name in study.evals}
+    dots = {name: results.result_dots(study, name) for name in study.evals}
+    units = {name: results.axis_title(study, name) for name in study.evals}
     drawn = {"results.csv": results_csv(study)}
     chart = figures.results(dots, units)
     drawn |= {"results.png": figures.encoded(chart), "results.svg": figures.encoded(chart, "svg")}
-    if lines := page.curve_lines(study):
-        titles = {key: title for key, (title, _) in page.MONITORS.items()}
+    if lines := training.curve_lines(study):
+        titles = {key: title for key, (title, _) in training.MONITORS.items()}
         drawn["curves.png"] = figures.encoded(figures.curves(lines, titles))
     if chosen := page.judged(study):
         name, run = chosen
-        outcomes = study.outcomes[run][name]
+        outcomes = study.of(run, name)
         picture = figures.confusion(numbers.confusion(outcomes), outcomes[0].classes, f"{run} on {name}, all seeds")
         drawn |= {"confusion.png": figures.encoded(picture), "predictions.csv": predictions_csv(study, name, run)}
     if planes := page.planes(study):
@@ -98,20 +99,22 @@ def plots(study: Study, pictures: Pictures) -> dict[str, bytes]:
 
 
 def results_csv(study: Study) -> bytes:
-    """One row per run, evaluation and metric."""
-    rows = [["run", "evaluation", "metric", "mean", "std", "n", *(f"seed{seed}" for seed in study.seeds)]]
+    """One row per run, evaluation and metric; the headline's with its 95 % interval."""
+    rows = [["run", "evaluation", "metric", "mean", "std", "n", "low", "high", *(f"seed{s}" for s in study.seeds)]]
     for run, of_run in numbers.metrics(study).items():
         for name, metrics in of_run.items():
             for key, found in metrics.items():
-                numbers_of = [found["mean"], found["std"], found["n"], *found["values"]]
-                rows.append([run, name, key, *(f"{value:.6g}" for value in numbers_of)])
+                of = dict(zip(study.seeds_of(run, name), found["values"], strict=True))
+                cells = [found["mean"], found["std"], found["n"], found.get("low"), found.get("high")]
+                cells += [of.get(seed) for seed in study.seeds]
+                rows.append([run, name, key, *("" if value is None else f"{value:.6g}" for value in cells)])
     return _csv(rows)
 
 
 def predictions_csv(study: Study, name: str, run: str) -> bytes:
     """Every test prediction by class name: `dvc plots` draws its own confusion matrix from it."""
     rows = [["seed", "id", "truth", "predicted"]]
-    for seed, found in zip(study.seeds, study.outcomes[run][name], strict=True):
+    for seed, found in study.outcomes[run][name].items():
         assert found.predicted is not None  # `judged` chose it for that
         for shape, truth, predicted in zip(found.ids, found.truth, found.predicted, strict=True):
             rows.append([str(seed), shape, found.classes[truth], found.classes[predicted]])

@@ -144,6 +144,8 @@ def test_metrics_are_nested_run_evaluation_metric(forged):
     assert list(metrics["jepa"]) == ["probe", "near"]
     assert list(metrics["plain"]["probe"]) == ["accuracy", "balanced_accuracy", "majority"]
     assert set(metrics["jepa"]["near"]["accuracy_ema"]) == {"mean", "std", "n", "values"}
+    assert set(metrics["jepa"]["near"]["accuracy"]) == {"mean", "std", "n", "values", "low", "high"}
+    assert "majority_ema" not in metrics["jepa"]["near"]  # no encoder has a part in it
 
 
 def test_mean_and_sample_std_are_those_worked_by_hand(forged):
@@ -198,7 +200,7 @@ def test_on_public_data_ours_stand_among_the_published_numbers(tmp_path):
     stage.report(params, layout)
     text = layout.report.read_text(encoding="utf-8")
     assert "Not comparable with any publication:</b> near." in text  # nobody reports k-NN
-    table = re.search(r"ModelNet40, linear SVM.*?</table>", text, re.DOTALL)[0]
+    table = re.search(r"Theirs:</b> ModelNet40, linear SVM.*?</table>", text, re.DOTALL)[0]
     assert "C tuned on test" in table
     methods = re.findall(r"<tr[^>]*><td>([^<]*)</td>", table)
     assert methods[:3] == ["plain", "jepa", "Point-BERT"]  # 41.7, 75.0, 87.4
@@ -206,14 +208,26 @@ def test_on_public_data_ours_stand_among_the_published_numbers(tmp_path):
 
 
 def test_document_and_abstract_stand_in_columns_of_their_own(forged):
-    row = re.search(r"<tr><td>ScanObjectNN PB_T50_RS.*?</tr>", text_of(forged), re.DOTALL)[0]
-    assert re.findall(r'number">([^<]*)<', row) == ["86.8", "88.65"]
+    section = re.search(r">ScanObjectNN PB_T50_RS<.*?</tbody>", text_of(forged), re.DOTALL)[0]
+    rows = [re.sub(r"<[^>]*>", " ", row).split() for row in section.split("<tr")]
+    document = next(row for row in rows if "document" in row)
+    paper = next(row for row in rows if "paper" in row)
+    assert document[-7:] == ["86.8", "–", "–", "–", "–", "not", "run"]
+    assert paper[-7:] == ["–", "88.65", "–", "–", "–", "not", "run"]
 
 
 def test_a_resumed_curve_counts_each_step_once_and_keeps_the_last(forged):
-    rows = study.curve(forged[1], "jepa", 0)
+    rows = study.training(forged[1], "jepa", 0).rows
     assert [row["step"] for row in rows] == [10, 20, 30, 40]
     assert rows[-1]["loss"] == 0.125
+
+
+def test_what_a_training_cost_is_no_step_of_it(tmp_path):
+    layout = Layout(tmp_path)
+    store.write_text(layout.curve("jepa", 0), '{"step": 9, "loss": 2.5}\n{"step": 9, "cost": {"seconds": 60.0}}\n')
+    found = study.training(layout, "jepa", 0)
+    assert found.rows == [{"step": 9, "loss": 2.5}]
+    assert found.cost == {"seconds": 60.0}
 
 
 def test_every_curve_is_drawn_unknown_ones_too_and_an_empty_one_says_so(forged):

@@ -1,0 +1,189 @@
+"""The study's own results: tables and charts of every evaluation, and where they stand among published numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jepa3d import config, published
+from jepa3d.report import charts, numbers
+from jepa3d.report.numbers import CHANCE, CHOICES, EMA, Cell, is_share, shown
+from jepa3d.report.study import Study
+from jepa3d.report.tables import benchmarks
+
+
+def groups(params: config.Params, study: Study) -> list[dict[str, Any]]:
+    """The result tables: one per data set, with the runs that are evaluated on it and its evaluations as columns."""
+    columns = [result_column(params, study, name) for name in study.evals]
+    datasets = dict.fromkeys(column["dataset"] for column in columns)
+    found = []
+    for dataset in datasets:
+        own = [column for column in columns if column["dataset"] == dataset]
+        runs = [run for run in study.runs if any(column["cells"].get(run) for column in own)]
+        gaps = any(run not in column["cells"] for run in runs for column in own)
+        found.append({"dataset": dataset, "columns": own, "runs": runs, "gaps": gaps})
+    return found
+
+
+def result_column(params: config.Params, study: Study, name: str) -> dict[str, Any]:
+    """One evaluation: its cells, its dot plot, what it means and how it was measured."""
+    first = study.first(name)
+    cells = numbers.column(study, name)
+    share = is_share(first.headline, [value for cell in cells.values() for value in cell.context.values])
+    best = next(run for run, cell in cells.items() if cell.best)
+    shapes = numbers.shape_scores(study.of(best, name), first.headline)
+    return {
+        "name": name,
+        "dataset": params.evals[name].dataset,
+        "task": params.evals[name].task["kind"],
+        "headline": first.headline,
+        "unit": " %" if share else "",
+        "cells": {run: _cell(study, name, run, cell, share) for run, cell in cells.items()},
+        "chance": _chance(study, name, share),
+        "best": best,
+        "tied": [run for run, cell in cells.items() if cell.tied],
+        "alone": min(cell.context.n for cell in cells.values()) < 2,
+        "protocol": first.protocol,
+        "notes": sorted({note for run in cells for found in study.of(run, name) for note in found.notes}),
+        "test": len(shapes) if shapes is not None else len(first.truth),
+        "sampling": _sampling(cells[best].context.mean, len(first.truth)) if first.predicted is not None else None,
+        "chart": charts.dot_plot(
+            result_dots(study, name), " %" if share else "", f"{name}: {first.headline} of every run",
+            {"chance": 100 * chance} if share and (chance := _chance_of(study, name)) is not None else {},
+        ),
+    }  # fmt: skip
+
+
+def result_dots(study: Study, name: str) -> list[charts.Dots]:
+    """The rows of an evaluation's dot plot, in the order of the study; shares in percent."""
+    cells = numbers.column(study, name)
+    headline = study.first(name).headline
+    factor = 100.0 if is_share(headline, [value for cell in cells.values() for value in cell.context.values]) else 1.0
+    return [
+        charts.Dots(
+            run,
+            [factor * value for value in cell.context.values],
+            factor * cell.context.mean,
+            factor * cell.context.std,
+            "best" if cell.best else "tied" if cell.tied else "",
+        )
+        for run, cell in cells.items()
+    ]
+
+
+def axis_title(study: Study, name: str) -> str:
+    """The headline metric of an evaluation and its unit."""
+    headline = study.first(name).headline
+    values = [found.metrics[headline] for run in study.runs_of(name) for found in study.of(run, name)]
+    return headline.replace("_", " ") + (", %" if is_share(headline, values) else "")
+
+
+def _cell(study: Study, name: str, run: str, cell: Cell, share: bool) -> dict[str, Any]:
+    seeds = study.seeds_of(run, name)
+
+    def text(found: numbers.Spread) -> dict[str, str]:
+        values = ", ".join(shown(value, share, 2) for value in found.values)
+        return {
+            "mean": shown(found.mean, share),
+            "std": shown(found.std, share) if found.n > 1 else "",
+            "values": f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}: {values}",
+        }
+
+    ends = f"{shown(cell.interval.low, share)} to {shown(cell.interval.high, share)}"
+    return {
+        **text(cell.context),
+        "n": cell.context.n,
+        "fewer": cell.context.n < len(study.seeds),
+        "interval": ends,
+        "mark": "best" if cell.best else "tied" if cell.tied else "",
+        "ema": text(cell.ema) if cell.ema else None,
+    }
+
+
+def _chance_of(study: Study, name: str) -> float | None:
+    return numbers.chance(study.of(study.runs_of(name)[0], name))
+
+
+def _chance(study: Study, name: str, share: bool) -> str:
+    found = _chance_of(study, name)
+    return shown(found, share) if found is not None else "–"
+
+
+def _sampling(share: float, shapes: int) -> str:
+    """The standard deviation that a share has only because the test set is a sample of `shapes` shapes."""
+    return f"{100 * np.sqrt(share * (1 - share) / shapes):.1f}"
+
+
+def chosen_epochs(study: Study) -> list[dict[str, Any]]:
+    """For evaluations that train: the same training under every choice of the epoch, the honest one first."""
+    found = []
+    for name in study.evals:
+        first = study.first(name)
+        base = first.headline
+        keys = [suffix for suffix in CHOICES if base + suffix in first.metrics]
+        if len(keys) < 2:
+            continue
+        rows = {}
+        for run in study.runs_of(name):
+            spreads = [numbers.metric(study.of(run, name), base + suffix) for suffix in keys]
+            rows[run] = [_spread_text(of, True) for of in spreads]
+        titles = [(CHOICES[suffix].partition(": ")[0], CHOICES[suffix].partition(": ")[2]) for suffix in keys]
+        found.append({"name": name, "metric": base, "titles": titles, "rows": rows})
+    return found
+
+
+def other_metrics(study: Study, name: str) -> dict[str, Any]:
+    """All metrics but the headline and its EMA twin, for the folded table."""
+    first, runs = study.first(name), study.runs_of(name)
+    keys = list(dict.fromkeys(key for run in runs for found in study.of(run, name) for key in found.metrics))
+    keys = [key for key in keys if key not in (first.headline, first.headline + EMA, CHANCE)]
+    rows = []
+    for key in keys:
+        found = {run: numbers.metric(study.of(run, name), key) for run in runs}
+        share = is_share(key, [value for of in found.values() if of for value in of.values])
+        rows.append(
+            {"name": key, "unit": "%" if share else "", "cells": [_spread_text(found[run], share) for run in runs]}
+        )
+    return {"name": name, "runs": runs, "rows": rows}
+
+
+def _spread_text(found: numbers.Spread | None, share: bool) -> str:
+    if found is None:
+        return "–"
+    return shown(found.mean, share) + (f" ± {shown(found.std, share)}" if found.n > 1 else "")
+
+
+def paired(study: Study) -> list[dict[str, Any]]:
+    """The best run of every evaluation against the others, on the same test shapes; in percent."""
+    return [{"name": name, "pairs": found} for name in study.evals if (found := numbers.pairs(study, name))]
+
+
+def comparison(params: config.Params, study: Study, name: str) -> dict[str, Any] | None:
+    """An evaluation's numbers among the published ones, lowest first; None where nobody else has numbers."""
+    keys = benchmarks(params, name)
+    if not keys:
+        return None
+    tables = []
+    for key in keys:
+        rows = [(row.value, _published_row(row)) for row in published.of(key)]
+        rows += [(100 * cell.context.mean, _own_row(run, cell)) for run, cell in numbers.column(study, name).items()]
+        rows.sort(key=lambda pair: pair[0])
+        tables.append({"benchmark": published.BENCHMARKS[key], "rows": [row for _, row in rows]})
+    return {"name": name, "protocol": study.first(name).protocol, "tables": tables}
+
+
+def _published_row(row: published.Published) -> dict[str, Any]:
+    value = f"{row.value:g}" + (f" ± {row.spread:g}" if row.spread is not None else "")
+    return {"method": row.method, "value": value, "source": row.source, "note": row.note, "ours": False}
+
+
+def _own_row(run: str, cell: Cell) -> dict[str, Any]:
+    note = f"{cell.context.n} seed{'s' if cell.context.n > 1 else ''}"
+    return {
+        "method": run,
+        "value": _spread_text(cell.context, True),
+        "source": "this study",
+        "note": note,
+        "ours": True,
+    }

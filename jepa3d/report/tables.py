@@ -1,0 +1,241 @@
+"""The tables of the document, each cell: published with its source, ours with its interval, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jepa3d import config, published
+from jepa3d.ops.statistics import Interval, Verdict, verdict
+from jepa3d.published import ABSTRACT, DOCUMENT, OURS, Published
+from jepa3d.report import numbers, recipes
+from jepa3d.report.recipes import Measure, Reading, Recipe
+from jepa3d.report.study import Outcome, Study
+
+AUTHORS = "its authors"  # the column of numbers that neither the document nor the paper's abstract gives
+
+
+class Ours(NamedTuple):
+    """One number of ours beside the published ones of a row; in percent."""
+
+    title: str  # how its epoch was chosen
+    run: str
+    evaluation: str
+    interval: Interval
+    std: float  # sample standard deviation over the seeds; 0 for a single one
+    protocol: str
+    verdicts: dict[str, Verdict]  # source -> what our interval says about its number
+
+    @property
+    def text(self) -> str:
+        spread = f" ± {self.std:.1f}" if self.interval.n > 1 else ""
+        return f"{self.interval.mean:.1f}{spread} (n = {self.interval.n})"
+
+
+class Row(NamedTuple):
+    """One method's line under one benchmark."""
+
+    title: str
+    claimed: dict[str, Published]  # DOCUMENT, ABSTRACT or AUTHORS -> its number
+    ours: tuple[Ours, ...]  # the honest one first; () where nothing was run
+
+    @property
+    def word(self) -> str:
+        """`not run`, or the words of all verdicts."""
+        words = dict.fromkeys(found.word for ours in self.ours for found in ours.verdicts.values())
+        return ", ".join(words) if words else "no published number" if self.ours else "not run"
+
+
+class Section(NamedTuple):
+    """One benchmark of a table."""
+
+    key: str
+    title: str  # of the benchmark
+    metric: str
+    protocol: str  # the peers'
+    rows: tuple[Row, ...]
+
+
+class Table(NamedTuple):
+    name: str
+    title: str
+    about: str
+    sections: tuple[Section, ...]
+
+    @property
+    def run(self) -> int:
+        """How many of its lines were run."""
+        return sum(bool(row.ours) for section in self.sections for row in section.rows)
+
+    @property
+    def protocols(self) -> dict[str, str]:
+        """Our evaluations in it, and how each measures."""
+        rows = [row for section in self.sections for row in section.rows]
+        return {ours.evaluation: ours.protocol for row in rows for ours in row.ours}
+
+    @property
+    def lines(self) -> int:
+        return sum(len(section.rows) for section in self.sections)
+
+
+class Match(NamedTuple):
+    """A run and an evaluation of the study that measure a benchmark."""
+
+    run: str
+    evaluation: str
+
+
+class NearMiss(NamedTuple):
+    """On public data with a task that others report, but not comparable: and why."""
+
+    run: str
+    evaluation: str
+    benchmark: str
+    why: tuple[str, ...]
+
+
+def tables(params: config.Params, study: Study) -> list[Table]:
+    """The result tables, those of which nothing was run included."""
+    entries = run_entries(params, study)
+    return [
+        Table(
+            table.name,
+            table.title,
+            table.about,
+            tuple(section(params, study, entries, key, table.methods) for key in table.benchmarks),
+        )
+        for table in recipes.TABLES
+    ]
+
+
+def run_entries(params: config.Params, study: Study) -> dict[str, dict[str, Any]]:
+    """Every run's entry with its objective's defaults, its model and its patches: what recipes look at."""
+    found = {}
+    for run in study.runs:
+        entry = params.runs[run]
+        objective = config.plugin_config("objectives", entry.objective.options())
+        found[run] = {
+            **config.slice_of(entry),
+            "data": [params.dataset(name).kind for name in entry.data],
+            "objective": config.slice_of(objective),
+            "model": config.slice_of(params.models[entry.model]),
+            "patches": config.slice_of(params.patches[entry.patches]),
+        }
+    return found
+
+
+def eval_entry(params: config.Params, run: str, name: str) -> dict[str, Any]:
+    """An evaluation's entry as measures look at it: its task, and the patches that it sees of this run."""
+    entry = params.evals[name]
+    scheme = entry.patches or params.runs[run].patches
+    dataset = config.slice_of(params.dataset(entry.dataset))
+    stored = {key: dataset[key] for key in ("way", "shot") if dataset["kind"] == "fewshot"}  # published folds
+    return {"task": {**entry.task, **stored}, "patches": config.slice_of(params.patches[scheme])}
+
+
+def section(
+    params: config.Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, methods: Sequence[str]
+) -> Section:
+    """A benchmark's lines: every recipe of these methods, and every other method with a published number."""
+    benchmark = published.BENCHMARKS[key]
+    rows = [row_of(params, study, entries, key, recipe) for recipe in recipes.RECIPES if recipe.method in methods]
+    rows = [row for row in rows if row.claimed or row.ours or row.title.startswith(OURS)]
+    return Section(key, benchmark.title, benchmark.metric, benchmark.protocol, tuple(rows))
+
+
+def row_of(
+    params: config.Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, recipe: Recipe
+) -> Row:
+    claimed = claims(key, recipe)
+    found = matching(params, study, entries, key, recipe)
+    if found is None:
+        return Row(recipe.title, claimed, ())
+    outcomes = study.of(*found)
+    ours = [
+        measured(outcomes, found, reading, claimed, rivals(key, recipe))
+        for reading in recipes.readings(key, recipe.method)
+        if all(reading.metric in outcome.metrics for outcome in outcomes)
+    ]
+    return Row(recipe.title, claimed, tuple(ours))
+
+
+def claims(key: str, recipe: Recipe) -> dict[str, Published]:
+    """The published numbers that a recipe can reproduce: by the document, by the abstract, by others."""
+    found: dict[str, Published] = {}
+    for row in published.ALL:
+        if (
+            row.benchmark == key
+            and row.method == recipe.method
+            and (not recipe.sources or row.source in recipe.sources)
+        ):
+            found.setdefault(row.source if row.source in (DOCUMENT, ABSTRACT) else AUTHORS, row)
+    return found
+
+
+def rivals(key: str, recipe: Recipe) -> dict[str, dict[str, float]]:
+    """For each source, what its number has to be told from: the same network without pretraining; for that network,
+    what 3D-JEPA claims to reach. The document's where it has one, else the authors'."""
+    other = OURS if recipe.method == recipes.SCRATCH else recipes.SCRATCH
+    rows = [row for row in published.ALL if row.benchmark == key and row.method == other]
+    found: dict[str, dict[str, float]] = {}
+    for source in (DOCUMENT, ABSTRACT, AUTHORS):
+        same = [row for row in rows if row.source == source] or [row for row in rows if row.source != ABSTRACT]
+        found[source] = {same[0].method: same[0].value} if same else {}
+    return found
+
+
+def matching(
+    params: config.Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, recipe: Recipe
+) -> Match | None:
+    """The first run and evaluation of the study that are what the recipe and the benchmark's measure require."""
+    runs = [run for run in study.runs if not recipes.differences(recipe.requires, entries[run])]
+    return next((Match(run, name) for run in runs for name in measuring(params, study, key, run)), None)
+
+
+def measuring(params: config.Params, study: Study, key: str, run: str) -> list[str]:
+    """The evaluations of a run that measure a benchmark."""
+    return [
+        name
+        for name in study.outcomes[run]
+        if key in benchmarks(params, name)
+        and not recipes.differences(recipes.MEASURES[key].requires, eval_entry(params, run, name))
+    ]
+
+
+def benchmarks(params: config.Params, name: str) -> tuple[str, ...]:
+    """The benchmarks whose data and task an evaluation has."""
+    entry = params.evals[name]
+    return published.comparable(config.slice_of(params.dataset(entry.dataset)), entry.task)
+
+
+def measured(
+    outcomes: Sequence[Outcome],
+    match: Match,
+    reading: Reading,
+    claimed: Mapping[str, Published],
+    against: Mapping[str, Mapping[str, float]],
+) -> Ours:
+    """Our number, in percent, and its verdict on each published one."""
+    found = numbers.spread([100 * outcome.metrics[reading.metric] for outcome in outcomes])
+    ends = numbers.interval(outcomes, reading.metric)
+    interval = Interval(found.mean, 100 * ends.low, 100 * ends.high, found.n)
+    verdicts = {
+        source: verdict(interval, row.value, published.spread_of(row).std, against[source])
+        for source, row in claimed.items()
+    }
+    return Ours(reading.title, match.run, match.evaluation, interval, found.std, outcomes[0].protocol, verdicts)
+
+
+def near_misses(params: config.Params, study: Study) -> list[NearMiss]:
+    """Every run and evaluation on public data that no line of the tables shows, and what it would have to be."""
+    entries = run_entries(params, study)
+    found = []
+    for run in study.runs:
+        unlike = min((recipes.differences(recipe.requires, entries[run]) for recipe in recipes.RECIPES), key=len)
+        for name in study.outcomes[run]:
+            for key in benchmarks(params, name):
+                measure: Measure = recipes.MEASURES[key]
+                why = (*unlike, *recipes.differences(measure.requires, eval_entry(params, run, name)))
+                if why:
+                    found.append(NearMiss(run, name, key, why))
+    return found
