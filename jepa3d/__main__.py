@@ -156,6 +156,38 @@ def check() -> None:
 
 
 @app.command()
+def verify() -> None:
+    """Hash every file under results/ again, and name each that is not as it was made. Exit code 1: there are some."""
+    from jepa3d.provenance import verify as examine
+
+    params, layout = _load()
+    raise typer.Exit(examine(params, layout))
+
+
+@app.command()
+def trace(
+    metrics: Annotated[Path, typer.Argument(help="results/metrics.json")],
+    run: str,
+    evaluation: Annotated[str, typer.Argument(metavar="EVAL")],
+) -> None:
+    """Where a number comes from: every file, setting, seed, version and machine back to the raw data."""
+    from jepa3d.trace import trace as follow
+
+    raise typer.Exit(follow(metrics, run, evaluation))
+
+
+@app.command()
+def tidy(
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would go.")] = False,
+) -> None:
+    """Remove resume states of finished trainings and what killed commands left. No output goes."""
+    from jepa3d.tidy import tidy as clean
+
+    params, layout = _load()
+    clean(params, layout, dry_run)
+
+
+@app.command()
 def encode(
     files: Annotated[list[Path], typer.Argument(help="Meshes, clouds, tables of clouds, or folders of such.")],
     encoder: Annotated[Path, typer.Option(help="An encoder.safetensors.")],
