@@ -73,12 +73,16 @@ def convert(dataset: str) -> None:
 
 
 @app.command()
-def patchify(scheme: str, dataset: str) -> None:
+def patchify(
+    scheme: str,
+    dataset: str,
+    part: Annotated[int | None, typer.Option(min=0, help="Only one part of a data set that has `shards`.")] = None,
+) -> None:
     """Cache the FPS and KNN indices of a data set's patches."""
     from jepa3d.stages.patchify import patchify as stage
 
     params, layout = _load()
-    stage(params, layout, scheme, dataset)
+    stage(params, layout, scheme, dataset, part)
 
 
 @app.command()

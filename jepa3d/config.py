@@ -50,6 +50,8 @@ class DatasetConfig(FrozenModel):
     kind: str
     root: str | None = None  # an existing folder or archive, used in place; None: made or downloaded
     strict: bool = False  # True: stop at the first damaged shape instead of setting it aside
+    # How many jobs make its patches, for sets of millions. Not part of what is computed: the patches are the same.
+    shards: PositiveInt = Field(default=1, exclude=True)
 
 
 class Level(FrozenModel):

@@ -32,6 +32,10 @@ class Layout:
     def patches(self, scheme: str, dataset: str) -> Path:
         return self.results / "patches" / scheme / f"{dataset}.h5"
 
+    def shard(self, scheme: str, dataset: str, number: int | str) -> Path:
+        """The patches of some of a large data set's shapes, by a job of its own."""
+        return self.results / "patches" / scheme / f"{dataset}.parts" / f"{number}.h5"
+
     def pretrain(self, run: str, seed: int | str) -> Path:
         return self.results / "pretrain" / run / f"seed{seed}"
 
@@ -91,6 +95,7 @@ _MAKERS = {
     r"raw/([^/]+)/SOURCE\.json": "download {0}",
     r"canonical/([^/]+?)(?:\.audit\.json|\.h5)": "convert {0}",
     r"patches/([^/]+)/([^/]+)\.h5": "patchify {0} {1}",
+    r"patches/([^/]+)/([^/]+)\.parts/(\d+)\.h5": "patchify {0} {1} --part {2}",
     r"pretrain/([^/]+)/seed(\d+)/[^/]+": "pretrain {0} --seed {1}",
     r"features/([^/]+)/seed(\d+)/([^/]+)\.h5": "embed {0} {2} --seed {1}",
     r"evals/([^/]+)/seed(\d+)/([^/]+)\.json": "evaluate {0} {2} --seed {1}",

@@ -84,7 +84,17 @@ def code_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def stamp(verb: str, settings: Mapping[str, Any], inputs: Sequence[Path] = ()) -> dict[str, Any]:
+def recorded(path: Path) -> str:
+    """The hash of an output's bytes by its record, where that fits its size: for files too large to be read often."""
+    record = records.read(path)
+    if record is not None and path.exists() and record["bytes"] == path.stat().st_size:
+        return str(record["sha256"])
+    return sha256(path)
+
+
+def stamp(
+    verb: str, settings: Mapping[str, Any], inputs: Sequence[Path] = (), hashed: Callable[[Path], str] = sha256
+) -> dict[str, Any]:
     """Where a file comes from: the verb, its slice of params.yaml, the code, and the hash of each input.
 
     No time and no machine, which stand in the output's record: the same inputs give the same bytes.
@@ -94,7 +104,7 @@ def stamp(verb: str, settings: Mapping[str, Any], inputs: Sequence[Path] = ()) -
         "settings": dict(settings),
         "jepa3d": __version__,
         "code": code_hash(),
-        "inputs": {str(path): sha256(path) for path in inputs},
+        "inputs": {str(path): hashed(path) for path in inputs},
     }
     records.begin(made_of)
     return made_of
@@ -204,7 +214,32 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise unreadable(path, error) from None
     with file:
+        for name in json.loads(file.attrs.get("shards", "[]")):  # HDF5 gives zeros in the place of one that is missing
+            if not (path.parent / name).exists():
+                raise unreadable(path.parent / name, FileNotFoundError())
         yield file
+
+
+def join_h5(path: Path, parts: Sequence[Path], provenance: Mapping[str, Any]) -> None:
+    """A file that has the arrays of several files one after the other, without a copy: it refers to them, by paths
+    relative to its own, and is read like any other."""
+    names = [str(part.relative_to(path.parent)) for part in parts]
+    sizes: dict[str, list[tuple[int, ...]]] = {}
+    types: dict[str, Any] = {}
+    for part in parts:
+        with open_h5(part) as file:
+            for name, data in file.items():
+                sizes.setdefault(name, []).append(data.shape)
+                types[name] = data.dtype
+    with create_h5(path, provenance) as file:
+        file.attrs["shards"] = json.dumps(names)
+        for name, shapes in sizes.items():
+            layout = h5py.VirtualLayout((sum(shape[0] for shape in shapes), *shapes[0][1:]), types[name])
+            start = 0
+            for part_name, shape in zip(names, shapes, strict=True):
+                layout[start : start + shape[0]] = h5py.VirtualSource(part_name, name, shape)
+                start += shape[0]
+            file.create_virtual_dataset(name, layout)
 
 
 def text(dataset: Any, start: int = 0, stop: int | None = None) -> np.ndarray[Any, Any]:

@@ -41,7 +41,7 @@ def test_the_verbs_are_the_same_words_as_stage_rule_file_and_subcommand():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_rule_file_has_its_rule_and_one_that_asks_for_all_of_it(verb: str):
-    parts = ["evaluate_part"] if verb == "evaluate" else []
+    parts = [f"{verb}_part"] if verb in ("patchify", "evaluate") else []
     assert rules_in(RULES / f"{verb}.smk") == [*parts, verb, f"all_{verb}"]
 
 

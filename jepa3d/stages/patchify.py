@@ -7,11 +7,16 @@ translation and uniform scale, so augmentation comes after the cache and patches
     centre        uint16 [n, N]        patch centres among the chosen points
     neighbour     uint16 [n, N, K]     each centre's nearest points, itself first
     centre_1, neighbour_1, ...         the next levels of a pyramid, over the centres of the level below
+
+A data set with `shards` has its patches made in as many parts, <dataset>.parts/<number>.h5, each by a job of its own
+(`--part`); <dataset>.h5 then has no arrays of its own but refers to the parts, and is read like any other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -27,12 +32,60 @@ from jepa3d.seeds import derive
 BLOCK = 512  # shapes at a time: memory does not grow with the data set
 
 
-def patchify(params: config.Params, layout: Layout, scheme: str, dataset: str) -> None:
-    """Cache the patches of one data set under one scheme."""
+def patchify(params: config.Params, layout: Layout, scheme: str, dataset: str, part: int | None = None) -> None:
+    """Cache the patches of one data set under one scheme: all, or one part of a data set with shards."""
     entry: config.Scheme = params.pick("patches", scheme)
-    params.dataset(dataset)  # an unknown name is a Problem
-    source = layout.canonical(dataset)
-    stamp = store.stamp("patchify", config.slice_of(entry), [source])
+    shards = params.dataset(dataset).shards
+    source, target = layout.canonical(dataset), layout.patches(scheme, dataset)
+    if part is not None:
+        if shards == 1 or part >= shards:
+            raise Problem(
+                f"--part {part}: the patches of '{dataset}' have {shards} part{'s' * (shards > 1)}",
+                f"datasets.{dataset}.shards is {shards}, and parts are numbered from 0",
+                "choose one of them" if shards > 1 else "take '--part' away, or give the data set shards",
+            )
+        _write(layout, scheme, dataset, entry, part, shards)
+        return
+    if shards > 1:
+        _gather(layout, scheme, dataset, entry, shards)
+        return
+    _cache(source, target, scheme, dataset, entry, store.stamp("patchify", config.slice_of(entry), [source]))
+
+
+def _write(layout: Layout, scheme: str, dataset: str, entry: config.Scheme, part: int, shards: int) -> None:
+    stamp = _stamp_of_part(layout, dataset, entry, part, shards)
+    _cache(layout.canonical(dataset), layout.shard(scheme, dataset, part), scheme, dataset, entry, stamp, part, shards)
+
+
+def _stamp_of_part(layout: Layout, dataset: str, entry: config.Scheme, part: int, shards: int) -> dict[str, Any]:
+    """By the recorded hash of the clouds: each of many parts would have to read all of them to compute it."""
+    settings = config.slice_of(entry) | {"part": [part, shards]}
+    return store.stamp("patchify", settings, [layout.canonical(dataset)], store.recorded)
+
+
+def _gather(layout: Layout, scheme: str, dataset: str, entry: config.Scheme, shards: int) -> None:
+    """One file over all parts; a part that is missing, or of other points or settings, is made first."""
+    parts = [layout.shard(scheme, dataset, number) for number in range(shards)]
+    for number, path in enumerate(parts):
+        wanted = _stamp_of_part(layout, dataset, entry, number, shards)
+        found = store.provenance(path) if path.exists() else {}
+        if any(found.get(key) != wanted[key] for key in ("settings", "inputs")):
+            _write(layout, scheme, dataset, entry, number, shards)
+    stamp = store.stamp("patchify", config.slice_of(entry), [layout.canonical(dataset), *parts])
+    store.join_h5(layout.patches(scheme, dataset), parts, stamp)
+
+
+def _cache(
+    source: Path,
+    target: Path,
+    scheme: str,
+    dataset: str,
+    entry: config.Scheme,
+    stamp: dict[str, Any],
+    part: int = 0,
+    shards: int = 1,
+) -> None:
+    """Write the patches of one of `shards` equal parts of the shapes."""
     with store.open_h5(source) as data:
         points = data["points"]
         total, stored = points.shape[:2]
@@ -42,18 +95,28 @@ def patchify(params: config.Params, layout: Layout, scheme: str, dataset: str) -
                 "a patch scheme can only choose among the points that are there",
                 f"use a scheme with at most {stored} points, or convert the data set with more",
             )
-        with store.create_h5(layout.patches(scheme, dataset), stamp) as out:
-            blocks = _indices(points, entry)
-            for start, arrays in track(blocks, -(-total // BLOCK), f"patchify {scheme} {dataset}"):
+        first, end = total * part // shards, total * (part + 1) // shards
+        if first == end:
+            raise Problem(
+                f"datasets.{dataset}.shards: {shards}, but there are {total} shapes",
+                "every part needs a shape",
+                "lower shards; it pays for millions of shapes",
+            )
+        with store.create_h5(target, stamp) as out:
+            blocks = _indices(points, entry, first, end)
+            label = f"patchify {scheme} {dataset}" + (f" {part + 1}/{shards}" if shards > 1 else "")
+            for start, arrays in track(blocks, -(-(end - first) // BLOCK), label):
                 for name, array in arrays.items():
                     if name not in out:
-                        _create(out, name, total, array)
-                    out[name][start : start + len(array)] = array
+                        _create(out, name, end - first, array)
+                    out[name][start - first : start - first + len(array)] = array
 
 
-def _indices(points: h5py.Dataset, entry: config.Scheme) -> Iterator[tuple[int, dict[str, NDArray[np.uint16]]]]:
-    for start in range(0, len(points), BLOCK):
-        cloud = points[start : start + BLOCK]
+def _indices(
+    points: h5py.Dataset, entry: config.Scheme, first: int, end: int
+) -> Iterator[tuple[int, dict[str, NDArray[np.uint16]]]]:
+    for start in range(first, end, BLOCK):
+        cloud = points[start : min(start + BLOCK, end)]
         chosen = choose(cloud, entry, start)
         arrays = {}
         if chosen is not None:

@@ -103,3 +103,79 @@ def test_without_the_canonical_file_the_command_that_makes_it_is_named(params: c
     with pytest.raises(Problem, match="no such file") as caught:
         cached(params, layout)
     assert "jepa3d convert toys" in caught.value.mend
+
+
+# --- shards
+
+
+@pytest.fixture
+def sharded(tiny: dict[str, Any], write: Callable[[Any], Path]) -> config.Params:
+    """The same study, the patches of its 80 shapes to be made in three parts."""
+    tiny["datasets"]["toys"]["shards"] = 3
+    return config.load(write(tiny))
+
+
+def test_parts_by_jobs_of_their_own_are_read_as_one_file(
+    params: config.Params, sharded: config.Params, layout: Layout, toys: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = cached(params, layout)
+    monkeypatch.setattr(stage, "BLOCK", 7)
+    for part in (2, 0, 1):
+        stage.patchify(sharded, layout, "flat", "toys", part)
+    with store.open_h5(layout.shard("flat", "toys", 1)) as file:
+        assert np.array_equal(file["centre"][:], whole["centre"][26:53])
+    made = {path: path.stat().st_mtime_ns for path in layout.shard("flat", "toys", 0).parent.iterdir()}
+    joined = cached(sharded, layout)
+    assert all(np.array_equal(array, whole[name]) for name, array in joined.items())
+    assert layout.patches("flat", "toys").stat().st_size < 20_000  # it refers to the parts
+    assert {path: path.stat().st_mtime_ns for path in made} == made  # and they were not made again
+
+
+def test_a_random_choice_of_points_is_the_same_in_parts(
+    tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
+):
+    tiny["patches"]["few"] = {"points": 40, "sample": "random", "levels": [{"num": 10, "size": 5}]}
+    whole = cached(config.load(write(tiny)), layout, "few")
+    tiny["datasets"]["toys"]["shards"] = 4
+    parts = cached(config.load(write(tiny)), layout, "few")  # by hand: what is missing is made
+    assert all(np.array_equal(array, whole[name]) for name, array in parts.items())
+
+
+def test_a_part_of_other_settings_is_made_again(
+    tiny: dict[str, Any], write: Callable[[Any], Path], sharded: config.Params, layout: Layout, toys: Path
+):
+    cached(sharded, layout)
+    tiny["patches"]["flat"]["levels"] = [{"num": 12, "size": 8}]
+    assert cached(config.load(write(tiny)), layout)["centre"].shape == (80, 12)
+
+
+def test_a_part_that_was_removed_is_a_problem_and_not_zeros(sharded: config.Params, layout: Layout, toys: Path):
+    cached(sharded, layout)
+    layout.shard("flat", "toys", 1).unlink()
+    with (
+        pytest.raises(Problem, match=r"toys.parts/1.h5: no such file") as caught,
+        store.open_h5(layout.patches("flat", "toys")),
+    ):
+        pass
+    assert "jepa3d patchify flat toys --part 1" in caught.value.mend
+
+
+def test_shards_are_not_part_of_what_is_computed(params: config.Params, sharded: config.Params):
+    assert config.slice_of(params.datasets["toys"]) == config.slice_of(sharded.datasets["toys"])
+
+
+def test_a_part_that_the_data_set_does_not_have_is_a_problem(
+    tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
+):
+    for shards, part in ((1, 0), (3, 3)):
+        tiny["datasets"]["toys"]["shards"] = shards
+        with pytest.raises(Problem, match=f"--part {part}: the patches of 'toys' have {shards} part"):
+            stage.patchify(config.load(write(tiny)), layout, "flat", "toys", part)
+
+
+def test_more_shards_than_shapes_is_a_problem(
+    tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
+):
+    tiny["datasets"]["toys"]["shards"] = 81
+    with pytest.raises(Problem, match=r"datasets.toys.shards: 81, but there are 80 shapes"):
+        cached(config.load(write(tiny)), layout)
