@@ -1,4 +1,4 @@
-"""The command line: the seven verbs, `doctor` and `check`. A Problem becomes three lines and exit code 2."""
+"""The command line: the seven verbs, `doctor`, `check` and `cancel`. A Problem becomes three lines and exit code 2."""
 
 from __future__ import annotations
 
@@ -86,12 +86,36 @@ def patchify(
 
 
 @app.command()
-def pretrain(run: str, seed: Seed) -> None:
+def pretrain(
+    run: str,
+    seed: Seed,
+    launch: Annotated[
+        Literal["here", "local", "slurm"] | None,
+        typer.Option(
+            help="here: in this process. local: as ranks on this machine. slurm: as a job, which is followed and found "
+            "again. Default: here; slurm with --cluster."
+        ),
+    ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(help="A YAML file that says where to run: nodes, ranks, time, partition.")
+    ] = None,
+) -> None:
     """Train a run, or go on where it was stopped."""
+    params, layout = _load()
+    where = launch or ("slurm" if cluster else "here")
+    if where != "here":
+        from jepa3d import launch as launcher
+        from jepa3d.cluster import Cluster, load
+
+        place = load(cluster) if cluster else Cluster()
+        raise typer.Exit(launcher.launch(params, _Context.params, layout, run, seed, where, place))
+    if "JEPA3D_JOB" not in os.environ and layout.launched(run, seed).exists():
+        from jepa3d.launch import refuse_beside
+
+        refuse_beside(layout, run, seed)
     from jepa3d.fit import Stopped
     from jepa3d.stages.pretrain import pretrain as stage
 
-    params, layout = _load()
     _limit_torch()
     try:
         stage(params, layout, run, seed)
@@ -199,7 +223,7 @@ def encode(
     which: Annotated[
         Literal["context", "target"], typer.Option(help="The context encoder, or its EMA copy.")
     ] = "context",
-    points: Annotated[int | None, typer.Option(help="Points of a shape. [default: what the encoder takes]")] = None,
+    points: Annotated[int | None, typer.Option(help="Points of a shape; left away: what the encoder takes.")] = None,
     up: Annotated[Literal["x", "y", "z"], typer.Option(help="The files' upward axis.")] = "y",
     normalise: Annotated[
         Literal["unit_sphere", "none"], typer.Option(help="none: they are normalised.")
@@ -238,6 +262,16 @@ def export(
     _limit_torch()
     difference = write(load(encoder, which), output)
     print(f"{output}: its features differ from the encoder's by at most {difference:.1e}")
+
+
+@app.command()
+def cancel(run: str, seed: Seed) -> None:
+    """End the job that trains a run: one that was started with --launch local or slurm."""
+    from jepa3d.launch import cancel as end
+
+    params, layout = _load()
+    params.pick("runs", run)
+    print(end(layout, run, seed))
 
 
 def main() -> None:

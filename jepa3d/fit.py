@@ -3,7 +3,8 @@
 A step is a pure function of the state before it and its number: its batch, its draws, its learning rate and its
 momentum all follow from (seed, step). So the state is weights, optimiser and step, nothing has to be rewound, and a
 training that was killed at any moment ends in the weights of one that was not (bit for bit on the CPU with the same
-number of threads).
+number of threads). With several ranks (`ranks`) each has its share of every batch; the first one logs, monitors
+and saves, a stop signal to any rank stops all at the same step, and another number of ranks may go on from the state.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jepa3d import config, store
+from jepa3d import config, ranks, store
 from jepa3d.batches import Stream
 from jepa3d.ops.schedule import warmup_cosine
 from jepa3d.problem import Problem
 from jepa3d.progress import Steps
 from jepa3d.seeds import derive
 
+VISIBLE = 60.0  # seconds until a file of one node is seen by all, at the most
 KEEP = 2  # checkpoints: the newest and, should it be damaged, the one before
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -74,6 +76,7 @@ class Training:
     watch: Callable[[], Mapping[str, float]] | None = None
     watch_every: int = 200
     board: Path | None = None  # a folder for TensorBoard, where that is installed
+    world: ranks.World = ranks.ALONE
     done: Callable[[], bool] = bool  # asked before each step; True ends the training early, the same on every rank
     schedule: Schedule = field(init=False)
 
@@ -87,19 +90,17 @@ class Training:
 
 def run(training: Training) -> None:
     """Train to the end, from the last checkpoint if there is one. Raises Stopped on a signal."""
-    objective, fit, total = training.objective, training.fit, training.schedule.total
+    objective, fit, total, world = training.objective, training.fit, training.schedule.total, training.world
     if not total:
         return
     device = training.stream.device
-    module = _compiled(objective, fit, device)
     optimiser = adamw(objective, fit)
     start = _resume(training, optimiser)
+    module = ranks.parallel(_compiled(objective, fit, device), world)
     trained = [p for p in objective.parameters() if p.requires_grad]
     objective.train()
     losses: list[Tensor] = []
-    log = _Log(training, start)
-    begin = time.monotonic()
-    with _stop_request() as request, Steps(training.label, start, total) as line:
+    with _stop_request(world.save_on) as request, ranks.shared(objective, world), _Log(training, start) as log:
         for step in range(start, total):
             if training.done():
                 break
@@ -112,23 +113,23 @@ def run(training: Training) -> None:
             norm = nn.utils.clip_grad_norm_(trained, fit.clip) if fit.clip else None
             losses.append(loss)
             if device.type == "cpu" or _due(step, total, fit.log_every, fit.checkpoint_every):
-                _check_finite(losses, step, lr)
+                _check_finite(losses, step, lr, world)
             optimiser.step()
             objective.after_step((step + 1) / total)
             if _due(step, total, fit.log_every):
-                row = {"step": step + 1, "loss": float(loss), "lr": lr}
-                row |= {name: float(value) for name, value in monitors.items()}
-                row |= {} if norm is None else {"gradient_norm": float(norm)}
-                line.show(step + 1, row["loss"])
-                log.add({**row, "steps_per_second": (step + 1 - start) / (time.monotonic() - begin)})
-            if training.watch is not None and _due(step, total, training.watch_every):
+                log.add(_row(step + 1, lr, loss, monitors, norm, world), timed=True)
+            if world.first and training.watch is not None and _due(step, total, training.watch_every):
                 log.add({"step": step + 1, **training.watch()})
-            if _due(step, total, fit.checkpoint_every) or request.number is not None:
-                _check_finite(losses, step, lr)
+            stop = world.greatest(request.number)
+            if _due(step, total, fit.checkpoint_every) or stop:
+                _check_finite(losses, step, lr, world)
                 _check_weights(trained, step, lr)
-                save(training, optimiser, step + 1)
-            if request.number is not None and step + 1 < total:
-                raise Stopped(step + 1, request.number)
+                if world.first:
+                    save(training, optimiser, step + 1)
+            request.heard(stop)
+            if stop and stop not in world.save_on and step + 1 < total:
+                world.wait()  # nobody leaves before the state is saved
+                raise Stopped(step + 1, stop)
 
 
 def adamw(objective: nn.Module, fit: config.Fit) -> torch.optim.AdamW:
@@ -162,16 +163,27 @@ def _accumulate(
     half = fit.precision == "bf16" or (fit.precision == "auto" and device.type == "cuda")
     total: Tensor | None = None
     monitors: dict[str, Tensor] = {}
-    for batch in parts:
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            loss = module(batch)
-        (loss.total / len(parts)).backward()
+    for number, batch in enumerate(parts, 1):
+        with ranks.unaveraged(module) if number < len(parts) else contextlib.nullcontext():
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                loss = module(batch)
+            (loss.total / len(parts)).backward()
         share = loss.total.detach() / len(parts)
         total = share if total is None else total + share
         for name, value in loss.monitors.items():
             monitors[name] = monitors.get(name, torch.zeros_like(value)) + value.detach() / len(parts)
     assert total is not None
     return total, monitors
+
+
+def _row(
+    step: int, lr: float, loss: Tensor, monitors: Mapping[str, Tensor], norm: Tensor | None, world: ranks.World
+) -> dict[str, Any]:
+    """A row of the curve: the loss and the monitors are means over the parts of the batch, those of all ranks."""
+    values = torch.stack([value.detach().to(loss.device, torch.float32) for value in (loss, *monitors.values())])
+    mean, *others = world.mean(values).tolist()
+    row = {"step": step, "loss": mean, "lr": lr, **dict(zip(monitors, others, strict=True))}
+    return row if norm is None else {**row, "gradient_norm": float(norm)}
 
 
 def _compiled(objective: nn.Module, fit: config.Fit, device: torch.device) -> Any:
@@ -183,11 +195,11 @@ def _due(step: int, total: int, *every: int) -> bool:
     return step + 1 == total or any((step + 1) % period == 0 for period in every)
 
 
-def _check_finite(losses: list[Tensor], step: int, lr: float) -> None:
-    """Stop at the first loss that is no number; the steps since the last look are in `losses`."""
+def _check_finite(losses: list[Tensor], step: int, lr: float, world: ranks.World) -> None:
+    """Stop at the first loss that is no number, on all ranks; the steps since the last look are in `losses`."""
     if not losses:
         return
-    finite = torch.isfinite(torch.stack(losses)).tolist()
+    finite = torch.isfinite(world.mean(torch.stack(losses))).tolist()
     first = step + 1 - len(losses)
     losses.clear()
     if not all(finite):
@@ -209,12 +221,13 @@ def _diverged(what: str, lr: float) -> Problem:
 
 
 class _Log:
-    """The curve, as lines of JSON and, where TensorBoard is installed, for it too."""
+    """The first rank's curve, as lines of JSON and, where TensorBoard is installed, for it too, and its progress."""
 
     def __init__(self, training: Training, start: int) -> None:
-        self.curve = training.curve
+        self.curve, self.start, self.begin = training.curve, start, time.monotonic()
+        self.line = Steps(training.label, start, training.schedule.total) if training.world.first else None
         self.writer: Any = None
-        if training.board is not None:
+        if training.board is not None and training.world.first:
             if not start:
                 shutil.rmtree(training.board, ignore_errors=True)
             with contextlib.suppress(ImportError):
@@ -222,7 +235,22 @@ class _Log:
 
                 self.writer = SummaryWriter(str(training.board), purge_step=start + 1)
 
-    def add(self, row: dict[str, Any]) -> None:
+    def __enter__(self) -> _Log:
+        if self.line is not None:
+            self.line.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.line is not None:
+            self.line.__exit__(*error)
+
+    def add(self, row: dict[str, Any], timed: bool = False) -> None:
+        """One row; a `timed` one also says how fast the training is, here and on the terminal."""
+        if self.line is None:
+            return
+        if timed:
+            self.line.show(row["step"], row["loss"])
+            row = {**row, "steps_per_second": (row["step"] - self.start) / (time.monotonic() - self.begin)}
         store.append_jsonl(self.curve, row)
         if self.writer is not None:
             for name, value in row.items():
@@ -238,13 +266,25 @@ def save(training: Training, optimiser: torch.optim.Optimizer, step: int) -> Non
         "objective": training.objective.state_dict(),
         "optimiser": optimiser.state_dict(),
     }
-    store.save_state(training.state / f"step{step:09d}.pt", state)
+    store.save_state(_state_file(training, step), state)
     for old in sorted(training.state.glob("step*.pt"))[:-KEEP]:
         old.unlink(missing_ok=True)
 
 
 def _resume(training: Training, optimiser: torch.optim.Optimizer) -> int:
-    """Load the newest whole checkpoint of this very training, cut the curve there, and return its step."""
+    """Load the newest whole checkpoint of this very training, which the first rank finds, and return its step."""
+    world = training.world
+    step = world.told(_find_state(training, optimiser) if world.first else 0)
+    if step and not world.first:
+        path, end = _state_file(training, step), time.monotonic() + VISIBLE
+        while not path.exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        _load_state(training, optimiser, store.load_state(path))
+    return step
+
+
+def _find_state(training: Training, optimiser: torch.optim.Optimizer) -> int:
+    """Load the newest whole checkpoint, cut the curve there, and return its step; 0 and nothing left without one."""
     for path in sorted(training.state.glob("step*.pt"), reverse=True):
         try:
             state = store.load_state(path)
@@ -254,8 +294,7 @@ def _resume(training: Training, optimiser: torch.optim.Optimizer) -> int:
         if state["fingerprint"] != training.fingerprint:
             print(f"{path}: of other settings or data; this training starts anew", file=sys.stderr)
             break
-        training.objective.load_state_dict(state["objective"])
-        optimiser.load_state_dict(state["optimiser"])
+        _load_state(training, optimiser, state)
         _cut_curve(training.curve, state["step"])
         print(f"{training.label}: resumed at step {state['step']}", file=sys.stderr)
         return int(state["step"])
@@ -263,6 +302,15 @@ def _resume(training: Training, optimiser: torch.optim.Optimizer) -> int:
         left.unlink(missing_ok=True)
     _cut_curve(training.curve, 0)
     return 0
+
+
+def _load_state(training: Training, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    training.objective.load_state_dict(state["objective"])
+    optimiser.load_state_dict(state["optimiser"])
+
+
+def _state_file(training: Training, step: int) -> Path:
+    return training.state / f"step{step:09d}.pt"
 
 
 def _cut_curve(curve: Path, step: int) -> None:
@@ -274,19 +322,27 @@ def _cut_curve(curve: Path, step: int) -> None:
 
 @dataclass
 class _Request:
-    number: int | None = None
+    """The signal that this rank got, 0 for none. One of `save_on` never takes the place of one that stops."""
+
+    save_on: tuple[int, ...]
+    number: int = 0
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if not (self.number and number in self.save_on):
+            self.number = number
+
+    def heard(self, number: int) -> None:
+        """The ranks have saved their state for this signal; if that was all it asked for, it is done with."""
+        if number == self.number and number in self.save_on:
+            self.number = 0
 
 
 @contextlib.contextmanager
-def _stop_request() -> Iterator[_Request]:
+def _stop_request(save_on: tuple[int, ...]) -> Iterator[_Request]:
     """Signals only leave a note while a step is under way; the loop reads it between two steps."""
-    request = _Request()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        request.number = number
-
+    request = _Request(save_on)
     try:
-        before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+        before = {number: signal.signal(number, request.note) for number in STOP_SIGNALS}
     except ValueError:  # not in the main thread, where Python allows no handlers
         before = {}
     try:

@@ -52,6 +52,10 @@ class Layout:
         """Resume state: undeclared to Snakemake, which deletes the declared outputs of a failed rule."""
         return self.results / ".state" / run / f"seed{seed}"
 
+    def launched(self, run: str, seed: int | str) -> Path:
+        """A submitted training's job: its number, its log, how its ranks ended."""
+        return self.state(run, seed) / "launch"
+
     def board(self, run: str, seed: int | str) -> Path:
         """TensorBoard's files: `tensorboard --logdir results/tensorboard` watches a study while it trains."""
         return self.results / "tensorboard" / run / f"seed{seed}"
@@ -77,6 +81,10 @@ class Layout:
     @property
     def report(self) -> Path:
         return self.results / "report" / "index.html"
+
+    @property
+    def card(self) -> Path:
+        return self.results / "report" / "model_card.md"
 
     @property
     def plots(self) -> Path:

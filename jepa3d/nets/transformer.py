@@ -45,6 +45,7 @@ class Block(nn.Module):
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.drop_path = drop_path
+        self.share = (0, 1)  # which part of a batch's rows these are, and of how many: its rank and all ranks
 
     def forward(
         self,
@@ -60,11 +61,16 @@ class Block(nn.Module):
         return x + self._drop(self.mlp(self.norm_mlp(x)))
 
     def _drop(self, branch: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Stochastic depth: the whole branch of a shape is left out with probability `drop_path`."""
+        """Stochastic depth: the whole branch of a shape is left out with probability `drop_path`.
+
+        Drawn for the rows of all ranks, so that a shape's draw does not depend on their number.
+        """
         if not self.training or self.drop_path == 0.0:
             return branch
         keep = 1.0 - self.drop_path
-        return branch * torch.empty(len(branch), 1, 1, device=branch.device).bernoulli_(keep).div_(keep)
+        rank, ranks = self.share
+        kept = torch.empty(ranks * len(branch), 1, 1, device=branch.device).bernoulli_(keep)
+        return branch * kept[rank * len(branch) :][: len(branch)].div_(keep)
 
 
 def initialise(module: nn.Module) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jepa3d import batches, config, fit, plugins, store
+from jepa3d import batches, config, fit, plugins, ranks, store
 from jepa3d.layout import Layout
 from jepa3d.monitor import Watch, warning
 from jepa3d.nets import encoder
@@ -28,12 +29,21 @@ from jepa3d.seeds import derive
 
 
 def pretrain(params: config.Params, layout: Layout, run: str, seed: int) -> None:
-    """Train one run with one seed, or go on where it was stopped. Raises fit.Stopped when a signal stops it."""
+    """Train one run with one seed, or go on where it was stopped. Raises fit.Stopped when a signal stops it.
+
+    One of several ranks where the environment says so: the first one alone hashes, monitors, finishes and publishes.
+    """
+    with ranks.joined() as world:
+        _pretrain(params, layout, run, seed, world)
+        world.wait()  # a job is over when its first rank has published
+
+
+def _pretrain(params: config.Params, layout: Layout, run: str, seed: int, world: ranks.World) -> None:
     entry: config.Run = params.pick("runs", run)
     model, scheme = params.pick("models", entry.model), params.pick("patches", entry.patches)
     inputs = [path for data in entry.data for path in (layout.canonical(data), layout.patches(entry.patches, data))]
     settings = config.run_slice(params, run) | {"seed": seed}
-    stamp = store.stamp("pretrain", settings, inputs)
+    stamp = store.stamp("pretrain", settings, inputs if world.first else [])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     torch.manual_seed(derive(seed, "weights"))  # not of the run: runs with one seed start from the same encoder
@@ -42,26 +52,33 @@ def pretrain(params: config.Params, layout: Layout, run: str, seed: int) -> None
     objective = plugin.Objective(options, model, label_count(layout, entry)).to(device)
     source = batches.open_source(training_parts(layout, entry), entry.fit.memory_gb * 1e9, entry.fit.lanes)
     live = scheme.levels[0] if scheme.live else None
-    stream = batches.Stream(
-        source, entry.fit.batch, derive(seed, "stream"), entry.augment, live, device, entry.fit.accumulate
-    )
-    watch = watched(layout, entry, seed, device)
+
+    def stream_of(rank: int, size: int) -> batches.Stream:
+        parts = entry.fit.accumulate
+        return batches.Stream(
+            source, entry.fit.batch, derive(seed, "stream"), entry.augment, live, device, parts, rank, size
+        )
+
+    watch = watched(layout, entry, seed, device) if world.first else None
     training = fit.Training(
         objective=objective,
-        stream=stream,
+        stream=stream_of(world.rank, world.size),
         fit=entry.fit,
         seed=derive(seed, "fit"),
         state=layout.state(run, seed),
         label=f"{run} seed {seed}",
         fingerprint=_fingerprint(settings, stamp["inputs"]),
-        watch=lambda: _look(watch, objective),
+        watch=None if watch is None else lambda: _look(watch, objective),
         watch_every=entry.monitor.every,
         board=layout.board(run, seed),
+        world=world,
     )
     begin = time.monotonic()
     fit.run(training)
-    objective.finish(stream.batches())
-    publish(layout, run, seed, objective, model, scheme, stamp, training.curve, time.monotonic() - begin)
+    if world.first:
+        objective.finish(stream_of(0, 1).batches())
+        seconds = time.monotonic() - begin
+        publish(layout, run, seed, objective, model, scheme, stamp, training.curve, seconds, world.size)
 
 
 def training_parts(layout: Layout, entry: config.Run) -> list[batches.Part]:
@@ -117,14 +134,21 @@ def publish(
     stamp: dict[str, Any],
     curve: Path,
     seconds: float,
+    size: int,
 ) -> None:
-    """Write the results, the encoder last, and drop the resume state, which has done its work."""
+    """Write the results, the encoder last, and drop the resume state, which has done its work.
+
+    A submitted job leaves its state to its launcher, which still reads the log there: should the results be taken
+    away before anyone has seen the end, as Snakemake does with those of a command that was killed, they are published
+    again from it.
+    """
     rows = store.read_jsonl(curve) if curve.exists() else []
-    cost = {"seconds": round(seconds, 1), "threads": torch.get_num_threads(), "device": _device_name()}
+    cost = {"seconds": round(seconds, 1), "threads": torch.get_num_threads(), "ranks": size, "device": _device_name()}
     store.write_jsonl(layout.curve(run, seed), [*rows, {"step": rows[-1]["step"] if rows else 0, "cost": cost}])
     store.write_json(layout.run_config(run, seed), {"provenance": stamp, **stamp["settings"]})
     encoder.save(layout.encoder(run, seed), objective.encoders(), objective.kind(), model, scheme, stamp)
-    shutil.rmtree(layout.state(run, seed), ignore_errors=True)
+    if "JEPA3D_JOB" not in os.environ:
+        shutil.rmtree(layout.state(run, seed), ignore_errors=True)
 
 
 def _look(watch: Watch, objective: Base) -> dict[str, float]:
