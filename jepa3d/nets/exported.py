@@ -85,9 +85,7 @@ def to_onnx(loaded: LoadedEncoder, path: Path) -> float:
     check(loaded)
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise Problem(
-            f"ONNX files need {' and '.join(missing)}",
-            "they come with an extra of jepa3d",
-            "pip install 'jepa3d[onnx]'",
+            f"{path}: .onnx needs {' and '.join(missing)}", "an extra of jepa3d", "pip install 'jepa3d[onnx]'"
         )
     program = onnx_program(Graph(loaded, nearest_by_topk), sample(loaded, TRACED))
     program.model.metadata_props["jepa3d"] = description(loaded)
