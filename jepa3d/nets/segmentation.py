@@ -145,7 +145,7 @@ class PartObjective(nn.Module):
         points = patches.points
         if self.points is not None:
             drawn = batch.uniform("part points", points.shape[1]).topk(self.points, 1).indices
-            points, truth = gather(points, drawn), gather(truth, drawn)
+            points, truth = gather(points, drawn), truth.gather(1, drawn)
         logits = self.model(patches, category, points).float()
         logits = logits.masked_fill(~self.allowed[category][:, None], -torch.inf)
         labelled = (truth >= 0).sum().clamp_min(1)

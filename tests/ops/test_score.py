@@ -90,3 +90,56 @@ def test_instance_and_class_miou_weigh_shapes_and_categories():
 def test_shape_iou_equals_scikit_learns_jaccard(truth: np.ndarray, predicted: np.ndarray):
     expected = metrics.jaccard_score(truth, predicted, labels=range(4), average=None, zero_division=1.0)
     assert score.shape_iou(truth, predicted, range(4)) == pytest.approx(expected.mean())
+
+
+PARTS = ((0, 1), (2, 3, 4))
+
+
+def test_shape_ious_of_two_categories_by_hand():
+    truth = np.array([[0, 0, 1, 1], [2, 2, 3, 3]])
+    predicted = np.array([[0, 1, 1, 1], [2, 2, 3, 4]])
+    first = (1 / 2 + 2 / 3) / 2  # part 0: 1 of 2 points; part 1: 2 of 3
+    second = (1 + 1 / 2 + 0) / 3  # part 4 is not there, and is predicted
+    found = score.shape_ious(truth, predicted, np.array([0, 1]), PARTS)
+    assert found.tolist() == pytest.approx([first, second])
+
+
+def test_points_without_a_label_are_passed_over():
+    truth, predicted = np.array([[0, -1, 1, -1]]), np.array([[0, 1, 1, 0]])
+    assert score.shape_ious(truth, predicted, np.array([0]), PARTS).tolist() == [1.0]
+    assert score.part_ious(truth, predicted, (0, 1)).tolist() == [1.0, 1.0]
+
+
+def test_part_ious_are_means_over_the_shapes():
+    truth, predicted = np.array([[0, 0], [0, 1]]), np.array([[0, 1], [0, 1]])
+    assert score.part_ious(truth, predicted, (0, 1)).tolist() == pytest.approx([(1 / 2 + 1) / 2, (0 + 1) / 2])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_mean_of_the_parts_is_the_mean_of_the_shapes(seed: int):
+    random = np.random.default_rng(seed)
+    truth, predicted = random.integers(2, 5, (2, 4, 6))
+    ious = score.shape_ious(truth, predicted, np.ones(4, np.int64), PARTS)
+    assert score.part_ious(truth, predicted, PARTS[1]).mean() == pytest.approx(ious.mean())
+
+
+def test_the_majority_part_is_that_of_the_category():
+    part = np.array([[0, 1, 1], [2, 2, 4], [4, 4, 4], [1, 0, 0]])
+    assert score.majority_parts(part, np.array([0, 1, 1, 0]), PARTS).tolist() == [0, 4]  # 3 against 3: the first
+    assert score.majority_parts(part[:1], np.array([0]), PARTS).tolist() == [1, -1]
+
+
+def test_parts_belong_to_the_category_they_are_named_after_and_to_those_that_have_them():
+    names = ("chair/leg", "table/leg", "table lamp/leg", "background", "chair/arm")
+    part = np.array([[0, 3], [1, 1], [2, -1]])
+    found = score.parts_of_categories(("chair", "table", "table lamp"), names, np.array([0, 1, 2]), part)
+    assert found == ((0, 3, 4), (1,), (2,))  # no shape here has arms, yet they are parts of a chair
+
+
+def test_parts_of_shapenetparts_names_and_of_mere_numbers():
+    assert score.parts_of_categories(("Cap", "Car"), ("Cap 0", "Cap 1", "Car 0"), np.array([0]), np.array([[0]])) == (
+        (0, 1),
+        (2,),
+    )
+    numbered = score.parts_of_categories(("a", "b"), ("0", "1", "2"), np.array([0, 1]), np.array([[0, 1], [1, 2]]))
+    assert numbered == ((0, 1), (1, 2))
