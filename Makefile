@@ -21,9 +21,18 @@ test-slow: $(READY)       ## end to end, Slurm and DVC tests
 lint: $(READY)            ## formatting, lint, types, floors
 	@. $(BIN)/activate && ruff format --check . && ruff check . && mypy && lint-imports && snakefmt --check Snakefile workflow
 
+record: $(READY)          ## after `make all`: let DVC know what the results are
+	@. $(BIN)/activate && python workflow/versions.py record
+
+pull: $(READY)            ## this commit's results, from the DVC remote, so that nothing has to be done again
+	@. $(BIN)/activate && python workflow/versions.py pull
+
+gc: $(READY)              ## remove finished resume states, and what no commit and no experiment of DVC's cache needs
+	@. $(BIN)/activate && jepa3d tidy && dvc gc --all-commits --all-experiments --force
+
 clean:                    ## remove everything that was computed; the environment stays
 	rm -rf results/raw results/canonical results/patches results/pretrain results/.state results/tensorboard \
-	  results/features results/evals results/report .snakemake
+	  results/features results/evals results/report results/records .snakemake
 
 help:                     ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
