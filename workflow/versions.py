@@ -1,0 +1,195 @@
+"""DVC over Snakemake: a stage of dvc.yaml, and the Makefile's `record` and `pull`.
+
+    python workflow/versions.py stage RULE... all_VERB     run these rules for this target, and no others
+    python workflow/versions.py record                     after `snakemake all`: let DVC know
+    python workflow/versions.py pull                       get the results of this commit, and let Snakemake know
+
+DVC decides by hashes. Snakemake decides by times and by notes in .snakemake/, which a clone does not have and which
+DVC upsets whenever it links or checks out a file. What holds the two together is the record of every output: it says
+by content whether the output is what params.yaml asks for. What is current is touched, so that Snakemake leaves it
+alone; what is not is forced. Nothing here decides what a file is made of: that is the Snakefile's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from jepa3d import config, provenance
+from jepa3d.layout import Layout, place_of
+from jepa3d.problem import Problem
+
+LOCK = Path(".snakemake/versions.lock")
+LAYOUT = Layout(Path("results"))
+
+
+def main() -> int:
+    match sys.argv[1:]:
+        case ["stage", *rules] if rules:
+            return stage(rules)
+        case ["record"]:
+            return record()
+        case ["pull"]:
+            return pull()
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+def stage(rules: list[str]) -> int:
+    """The jobs of one verb that params.yaml or their inputs have made stale. The last rule is the target."""
+    verb = rules[-1].removeprefix("all_")
+    make_folders(verb)
+    with alone():
+        judged = judge()
+        current, stale = (declared(paths, verb) for paths in judged)
+        if current:
+            touch(current, "--allowed-rules", *rules)
+        forced = ["--forcerun", *map(str, stale)] if stale else []
+        return snakemake("--rerun-incomplete", *forced, "--allowed-rules", *rules, "--", rules[-1])
+
+
+def record() -> int:
+    """`dvc commit`, but only of results that are complete and belong to today's params.yaml."""
+    with alone():
+        judged = judge()
+        if LAYOUT.metrics not in judged.current:
+            raise Problem(
+                f"{LAYOUT.metrics}: is not there, or not made with today's params.yaml and the files that lie there",
+                "to record it would be to say that it is",
+                "make it with 'make all', or see 'jepa3d verify'",
+            )
+        for verb in stages():
+            make_folders(verb)
+        if code := run("dvc", "commit", "--force", "--quiet"):
+            return code
+        adopt(judged)
+    print("recorded in dvc.lock: commit it with git, and 'dvc push' shares the files")
+    return 0
+
+
+def pull() -> int:
+    """The results that dvc.lock names, from the remote or, where there is none, from DVC's own cache."""
+    remotes = subprocess.run(["dvc", "remote", "list"], capture_output=True, text=True, check=False).stdout.split()
+    if code := run("dvc", "pull" if remotes else "checkout"):
+        return code
+    with alone():
+        judged = judge()
+        adopt(judged)
+    if LAYOUT.metrics in judged.current:
+        print("everything is here and current: 'dvc repro' and 'snakemake all' have nothing to do")
+    else:
+        print("not everything is here, or params.yaml is another: 'snakemake -n all' says what would be made")
+    return 0
+
+
+# ---- what is current
+
+
+def judge() -> provenance.Judged:
+    return provenance.judge(config.load(), provenance.read(LAYOUT))
+
+
+def adopt(judged: provenance.Judged) -> None:
+    """Tell Snakemake that these files are current, and what they were made with."""
+    if paths := declared(judged.current):
+        touch(paths)
+
+
+def touch(paths: list[Path], *arguments: str) -> None:
+    how = ("--touch", "--forceall", "--ignore-incomplete", *arguments)
+    if code := snakemake(*how, "--", *map(str, paths), show=False):
+        raise SystemExit(code)
+
+
+def declared(paths: list[Path], verb: str = "") -> list[Path]:
+    """Those that are outputs of a rule by name, of one verb or of all. The pictures are part of the report's."""
+    places = {path: place_of(path) for path in paths}
+    return [
+        path
+        for path, place in places.items()
+        if place and verb in ("", place.verb) and (place.verb != "report" or path == LAYOUT.metrics)
+    ]
+
+
+def stages() -> dict[str, dict[str, list[object]]]:
+    found: dict[str, dict[str, list[object]]] = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return found
+
+
+def make_folders(verb: str) -> None:
+    """DVC insists on every declared folder; a study without frozen features has none of them, for one."""
+    for out in stages()[verb]["outs"]:
+        path = Path(next(iter(out)) if isinstance(out, dict) else str(out))
+        if not path.suffix:
+            path.mkdir(parents=True, exist_ok=True)
+
+
+# ---- running Snakemake
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """One at a time in this folder. A killed `dvc repro` leaves its Snakemake at work, which is waited for; a killed
+    Snakemake leaves its lock, which is removed."""
+    LOCK.parent.mkdir(exist_ok=True)
+    with LOCK.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for the jobs of an earlier command in this folder", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.seek(0)
+        if lock.read() and any(Path(".snakemake/locks").glob("*")) and not at_work():
+            run("snakemake", "--unlock", "--quiet", "all")
+        lock.truncate(0)
+        lock.write("at work")
+        lock.flush()
+        os.set_inheritable(lock.fileno(), True)  # held for as long as Snakemake lives, whatever becomes of this process
+        try:
+            yield
+        finally:
+            lock.truncate(0)
+
+
+def at_work() -> bool:
+    """Whether some Snakemake runs in this folder, as far as this machine can tell."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            here = (process / "cwd").resolve() == Path.cwd() and process.name != str(os.getpid())
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if here and any(word.endswith(b"snakemake") for word in words):
+                return True
+    return False
+
+
+def snakemake(*arguments: str, show: bool = True) -> int:
+    cores = os.environ.get("CORES", "all")
+    return run("snakemake", "--cores", cores, *([] if show else ["--quiet", "all"]), *arguments)
+
+
+def run(*command: str) -> int:
+    """A command in the foreground: Ctrl-C is for it, SIGTERM is passed on, and its exit code is ours."""
+    process = subprocess.Popen(command, close_fds=False)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handler = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, handler)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(2)
