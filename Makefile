@@ -5,7 +5,7 @@ CORES  ?= all
 BIN     = $(VENV)/bin
 READY   = $(VENV)/ready
 
-.PHONY: all setup test test-slow lint clean help
+.PHONY: all setup test test-slow lint record pull gc clean help
 
 all: $(READY)             ## build the chosen study: tables in results/report/index.html
 	@. $(BIN)/activate && snakemake --cores $(CORES) all

@@ -4,6 +4,7 @@ Every rule is one `jepa3d VERB ...`: any line that Snakemake prints can be copie
 floor 0 of the package only, so a dry run needs no torch.
 """
 
+import os
 from pathlib import Path
 
 from jepa3d import config as configuration
@@ -53,5 +54,6 @@ localrules:
 
 
 onstart:
-    shell(f"{JEPA3D} check")
+    if "JEPA3D_CHECKED" not in os.environ:  # set by the stages of dvc.yaml after the first
+        shell(f"{JEPA3D} check")
     claim_cluster(workflow)

@@ -52,6 +52,8 @@ def stage(rules: list[str]) -> int:
         current, stale = (declared(paths, verb) for paths in judged)
         if current:
             touch(current, "--allowed-rules", *rules)
+        if verb != "download":  # the stage that begins whatever the runs' objectives may change
+            os.environ["JEPA3D_CHECKED"] = "1"
         forced = ["--forcerun", *map(str, stale)] if stale else []
         return snakemake("--rerun-incomplete", *forced, "--allowed-rules", *rules, "--", rules[-1])
 
@@ -104,6 +106,7 @@ def adopt(judged: provenance.Judged) -> None:
 
 
 def touch(paths: list[Path], *arguments: str) -> None:
+    """Mark outputs as newer than their inputs, and as made with today's params.yaml."""
     how = ("--touch", "--forceall", "--ignore-incomplete", *arguments)
     if code := snakemake(*how, "--", *map(str, paths), show=False):
         raise SystemExit(code)
@@ -175,9 +178,9 @@ def snakemake(*arguments: str, show: bool = True) -> int:
     return run("snakemake", "--cores", cores, *([] if show else ["--quiet", "all"]), *arguments)
 
 
-def run(*command: str) -> int:
+def run(*command: str, **environment: str) -> int:
     """A command in the foreground: Ctrl-C is for it, SIGTERM is passed on, and its exit code is ours."""
-    process = subprocess.Popen(command, close_fds=False)
+    process = subprocess.Popen(command, close_fds=False, env=os.environ | environment)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     handler = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
