@@ -78,6 +78,7 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     chosen = test[subset(labels.label[test], config.shapes, seed)]
     y_train, y_test = labels.label[train], labels.label[chosen]
     cases = [(kind, severity) for kind in config.corruptions for severity in SEVERITIES[1:]]
+    _check_points(given, cases)
     clean, features = _features(given, train, chosen, cases, seed)
     check(Features(clean[0], y_train, clean[1], y_test, labels.classes, str(given.encoder)))
 
@@ -151,7 +152,6 @@ def _features(
             pieces.append(net.pool(net(patches)).float().cpu().numpy())
         return np.concatenate(pieces)
 
-    _check_points(given, cases)
     clean = [embed(train), embed(test)]
     return clean, [embed(test, *case) for case in track(cases, len(cases), "corrupted shapes")]
 
