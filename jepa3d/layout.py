@@ -108,7 +108,7 @@ _MAKERS = {
     r"features/([^/]+)/seed(\d+)/([^/]+)\.h5": "embed {0} {2} --seed {1}",
     r"evals/([^/]+)/seed(\d+)/([^/]+)\.json": "evaluate {0} {2} --seed {1}",
     r"evals/([^/]+)/seed(\d+)/([^/]+)\.parts/(\d+)\.json": "evaluate {0} {2} --seed {1} --part {3}",
-    r"(?:metrics\.json|report/index\.html|plots/[^/]+)": "report",
+    r"(?:metrics\.json|report/[^/]+|plots/[^/]+)": "report",
 }
 
 
