@@ -52,10 +52,9 @@ def stage(rules: list[str]) -> int:
         current, stale = (declared(paths, verb) for paths in judged)
         if current:
             touch(current, "--allowed-rules", *rules)
-        if verb != "download":  # the stage that begins whatever the runs' objectives may change
-            os.environ["JEPA3D_CHECKED"] = "1"
         forced = ["--forcerun", *map(str, stale)] if stale else []
-        return snakemake("--rerun-incomplete", *forced, "--allowed-rules", *rules, "--", rules[-1])
+        work = ("--rerun-incomplete", *forced, "--allowed-rules", *rules, "--", rules[-1])
+        return snakemake(*work, check=verb == "download")  # the first stage, and every change of a run runs it
 
 
 def record() -> int:
@@ -108,7 +107,7 @@ def adopt(judged: provenance.Judged) -> None:
 def touch(paths: list[Path], *arguments: str) -> None:
     """Mark outputs as newer than their inputs, and as made with today's params.yaml."""
     how = ("--touch", "--forceall", "--ignore-incomplete", *arguments)
-    if code := snakemake(*how, "--", *map(str, paths), show=False):
+    if code := snakemake("--quiet", "all", *how, "--", *map(str, paths), check=False):
         raise SystemExit(code)
 
 
@@ -173,9 +172,10 @@ def at_work() -> bool:
     return False
 
 
-def snakemake(*arguments: str, show: bool = True) -> int:
-    cores = os.environ.get("CORES", "all")
-    return run("snakemake", "--cores", cores, *([] if show else ["--quiet", "all"]), *arguments)
+def snakemake(*arguments: str, check: bool) -> int:
+    """Snakemake in this folder; `check`: with the check of params.yaml that needs torch."""
+    environment = {} if check else {"JEPA3D_CHECKED": "1"}
+    return run("snakemake", "--cores", os.environ.get("CORES", "all"), *arguments, **environment)
 
 
 def run(*command: str, **environment: str) -> int:
