@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jepa3d.report import charts
+from jepa3d.report.details import Curves
 from jepa3d.report.shapes import Cloud
 
 STYLE: dict[str, Any] = {
@@ -76,6 +77,25 @@ def curves(panels: Mapping[str, Mapping[str, Sequence[charts.Line]]], titles: Ma
             axes.set_title(f"{run}: {titles.get(key, key)}")
             axes.set_xlim(0, max(line.x[-1] for of_key in panels[run].values() for line in of_key))
             axes.grid()
+        return figure
+
+
+def lines(panels: Sequence[tuple[str, Curves]], across: int, title: str) -> Figure:
+    """Charts of several lines each, in percent; lines of one number have one colour, and one legend serves all."""
+    with matplotlib.rc_context(STYLE):
+        rows = -(-len(panels) // across)
+        figure = _figure(2.9 * across, 2.2 * rows + 0.6)
+        handles: dict[str, Any] = {}
+        for axes, (heading, curves) in zip(_panels(figure, rows, across, len(panels)), panels, strict=True):
+            for line in curves.lines:
+                dashes = "--" if line.dashed else "-"
+                [handles[line.label]] = axes.plot(line.x, line.y, dashes, lw=1.3, color=charts.colour(line.colour))
+            axes.set_title(heading)
+            axes.grid()
+        figure.supxlabel(title, fontsize=9)
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)), frameon=False
+        )
         return figure
 
 

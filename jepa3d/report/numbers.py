@@ -16,12 +16,11 @@ from jepa3d.report.study import Outcome, Study
 EMA = "_ema"  # the suffix of a metric that was measured on the EMA (target) encoder
 CORRUPTIONS = ("rotation_", "jitter_", "dropout_", "occlusion_", "clutter_")
 CHANCE = "majority"  # the metric of a classifier that always names the most frequent class
-# Suffixes of a metric, and what to know about it. Without one, the epoch was chosen on a held-out part of train.
-CHOICES = {
-    "": "honest: nothing chosen on the test split",
-    "_last": "last epoch: nothing chosen",
-    "_community": "best epoch on the test split, as the peers report: too high",
-    "_vote": "mean of 10 augmented passes, once",
+CHOICES = {  # suffix of a metric -> how the epoch was chosen
+    "": ("honest", "on a held-out part of train"),
+    "_last": ("last epoch", "nothing chosen"),
+    "_community": ("best epoch", "chosen on the test split"),
+    "_vote": ("vote", "mean of augmented passes, once"),
 }
 
 

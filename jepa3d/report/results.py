@@ -128,7 +128,7 @@ def chosen_epochs(study: Study) -> list[dict[str, Any]]:
         for run in study.runs_of(name):
             spreads = [numbers.metric(study.of(run, name), base + suffix) for suffix in keys]
             rows[run] = [_spread_text(of, True) for of in spreads]
-        titles = [(CHOICES[suffix].partition(": ")[0], CHOICES[suffix].partition(": ")[2]) for suffix in keys]
+        titles = [CHOICES[suffix] for suffix in keys]
         found.append({"name": name, "metric": base, "titles": titles, "rows": rows})
     return found
 

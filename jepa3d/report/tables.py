@@ -31,6 +31,15 @@ class Ours(NamedTuple):
         spread = f" ± {self.std:.1f}" if self.interval.n > 1 else ""
         return f"{self.interval.mean:.1f}{spread} (n = {self.interval.n})"
 
+    @property
+    def words(self) -> list[tuple[str, str, str]]:
+        """(word, sources, why) of the verdicts; sources with one word share a line, with the first one's reason."""
+        found: dict[str, list[str]] = {}
+        for source in (DOCUMENT, ABSTRACT, AUTHORS):
+            if source in self.verdicts:
+                found.setdefault(self.verdicts[source].word, []).append(source)
+        return [(word, " and ".join(of), self.verdicts[of[0]].why) for word, of in found.items()]
+
 
 class Row(NamedTuple):
     """One method's line under one benchmark."""
@@ -38,12 +47,6 @@ class Row(NamedTuple):
     title: str
     claimed: dict[str, Published]  # DOCUMENT, ABSTRACT or AUTHORS -> its number
     ours: tuple[Ours, ...]  # the honest one first; () where nothing was run
-
-    @property
-    def word(self) -> str:
-        """`not run`, or the words of all verdicts."""
-        words = dict.fromkeys(found.word for ours in self.ours for found in ours.verdicts.values())
-        return ", ".join(words) if words else "no published number" if self.ours else "not run"
 
 
 class Section(NamedTuple):
@@ -94,6 +97,11 @@ class NearMiss(NamedTuple):
     why: tuple[str, ...]
 
 
+def exact(value: float) -> str:
+    """A published number as it was published: one decimal, two where it has two."""
+    return f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}"
+
+
 def tables(params: config.Params, study: Study) -> list[Table]:
     """The result tables, those of which nothing was run included."""
     entries = run_entries(params, study)
@@ -139,7 +147,7 @@ def section(
     """A benchmark's lines: every recipe of these methods, and every other method with a published number."""
     benchmark = published.BENCHMARKS[key]
     rows = [row_of(params, study, entries, key, recipe) for recipe in recipes.RECIPES if recipe.method in methods]
-    rows = [row for row in rows if row.claimed or row.ours or row.title.startswith(OURS)]
+    rows = [row for row in rows if row.claimed or row.ours or row.title == recipes.DOCUMENTED]
     return Section(key, benchmark.title, benchmark.metric, benchmark.protocol, tuple(rows))
 
 

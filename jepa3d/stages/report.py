@@ -4,49 +4,42 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
+
+from rich.console import Console
 
 from jepa3d import config, store
 from jepa3d.layout import Layout
-from jepa3d.report import figures, numbers, page, results, shapes, training
+from jepa3d.report import card, figures, maps, numbers, page, results, shapes, terminal, text, training
 from jepa3d.report import study as studies
+from jepa3d.report.content import Content, content
 from jepa3d.report.page import Pictures
 from jepa3d.report.study import Study
 
 PLOTS = (
     "results.csv", "results.png", "results.svg", "curves.png", "confusion.png", "predictions.csv", "map.png",
-    "masks.png", "tokens.png",
+    "masks.png", "tokens.png", "tables.md", "tables.csv", "paired.csv", "folds.png", "robustness.png", "tuning.png",
+    "parts.png",
 )  # fmt: skip
 
 
 def report(params: config.Params, layout: Layout) -> None:
-    """Write the report of the chosen study. A missing file is a Problem that names the command that makes it."""
+    """Write the report of the chosen study and print its tables. A missing file is a Problem that names the command
+    that makes it."""
     study = studies.read(params, layout)
-    store.stamp("report", config.slice_of(params.chosen), files_of(params, layout))
+    found = content(params, study)
     pictures = draw_shapes(params, layout)
-    drawn = plots(study, pictures)
-    text = page.render(params, study, pictures)
+    drawn = plots(found, pictures)
+    model_card = card.card(found, layout)
+    rendered = page.render(found, pictures, model_card)
     layout.plots.mkdir(parents=True, exist_ok=True)
     for stale in set(PLOTS) - set(drawn):
         (layout.plots / stale).unlink(missing_ok=True)
     for name, data in drawn.items():
         store.write_bytes(layout.plots / name, data)
-    store.write_text(layout.report, text)
+    store.write_text(layout.card, card.markdown(model_card) if model_card else "# No trained encoder in this study\n")
+    store.write_text(layout.report, rendered)
     store.write_json(layout.metrics, numbers.metrics(study))
-
-
-def files_of(params: config.Params, layout: Layout) -> list[Path]:
-    """The files of the study whose numbers the report shows."""
-    cells, on_features = params.chosen.cells(), {cell for cell in params.chosen.cells() if _on_features(params, cell)}
-    files = [layout.evaluation(cell.run, cell.seed, cell.evaluation) for cell in cells]
-    files += [layout.features(cell.run, cell.seed, params.evals[cell.evaluation].dataset) for cell in on_features]
-    files += [layout.curve(run, seed) for run, seed in params.chosen.trainings()]
-    files += [layout.audit(data) for run in params.chosen.run_names() for data in params.runs[run].data]
-    return sorted(set(files))
-
-
-def _on_features(params: config.Params, cell: config.Cell) -> bool:
-    return params.needs(cell.evaluation) == "features"
+    terminal.show(Console(), found)
 
 
 def draw_shapes(params: config.Params, layout: Layout) -> Pictures:
@@ -67,11 +60,15 @@ def draw_shapes(params: config.Params, layout: Layout) -> Pictures:
     )
 
 
-def plots(study: Study, pictures: Pictures) -> dict[str, bytes]:
-    """results/plots/: the page's pictures as files. A picture that the study does not have is not written."""
+def plots(found: Content, pictures: Pictures) -> dict[str, bytes]:
+    """results/plots/: the page's pictures and tables as files. What the study does not have is not written."""
+    study = found.study
     dots = {name: results.result_dots(study, name) for name in study.evals}
     units = {name: results.axis_title(study, name) for name in study.evals}
-    drawn = {"results.csv": results_csv(study)}
+    drawn = {"results.csv": results_csv(study), "tables.md": text.markdown(found).encode()}
+    drawn |= {"tables.csv": _csv(text.csv_rows(found.tables))}
+    if found.paired:
+        drawn["paired.csv"] = paired_csv(found)
     chart = figures.results(dots, units)
     drawn |= {"results.png": figures.encoded(chart), "results.svg": figures.encoded(chart, "svg")}
     if lines := training.curve_lines(study):
@@ -82,20 +79,61 @@ def plots(study: Study, pictures: Pictures) -> dict[str, bytes]:
         outcomes = study.of(run, name)
         picture = figures.confusion(numbers.confusion(outcomes), outcomes[0].classes, f"{run} on {name}, all seeds")
         drawn |= {"confusion.png": figures.encoded(picture), "predictions.csv": predictions_csv(study, name, run)}
-    if planes := page.planes(study):
+    if planes := maps.planes(study):
         drawn["map.png"] = figures.encoded(
             figures.maps(
-                {run: found.points for run, found in planes.items()},
-                {run: found.label for run, found in planes.items()},
-                page.map_names(study),
+                {run: plane.points for run, plane in planes.items()},
+                {run: plane.label for run, plane in planes.items()},
+                maps.map_names(study),
             )
         )
+    return drawn | cloud_pictures(found, pictures) | detail_pictures(found)
+
+
+def cloud_pictures(found: Content, pictures: Pictures) -> dict[str, bytes]:
+    drawn = {}
     if pictures.masking:
         clouds = [pictures.masking.patches, *pictures.masking.masks]
         drawn["masks.png"] = figures.encoded(figures.clouds(clouds))
     if pictures.tokens:
         drawn["tokens.png"] = figures.encoded(figures.clouds(pictures.tokens.clouds))
+    parts = [
+        cloud._replace(title=f"{shape.title}: {cloud.title}")
+        for of in found.segmentations
+        for shape in of.shapes
+        for cloud in shape.clouds
+    ]
+    if parts:
+        drawn["parts.png"] = figures.encoded(figures.clouds(parts, across=3))
     return drawn
+
+
+def detail_pictures(found: Content) -> dict[str, bytes]:
+    """What evaluations say beyond numbers."""
+    drawn = {}
+    if found.folds:
+        rows = {f"{of.name}: {of.metric}": of.rows for of in found.folds}
+        units = dict.fromkeys(rows, "accuracy of each fold, %")
+        drawn["folds.png"] = figures.encoded(figures.results(rows, units))
+    for name, curves, title in (
+        ("robustness.png", found.robustness, "severity; accuracy in %, mean over the seeds"),
+        ("tuning.png", found.tunings, "epoch or step; score in %"),
+    ):
+        panels = [(f"{of}: {one.title}", one) for of, each in curves.items() for one in each]
+        if panels:
+            drawn[name] = figures.encoded(figures.lines(panels, min(5, len(panels)), title))
+    return drawn
+
+
+def paired_csv(found: Content) -> bytes:
+    """The best run of every evaluation against the others, on the same test shapes."""
+    rows = [["evaluation", "a", "b", "difference", "half_interval", "p_over_shapes", "seeds", "shapes"]]
+    for of in found.paired:
+        for pair in of["pairs"]:
+            half = f"{pair.half:.6g}" if pair.seeds > 1 else ""
+            cells = [f"{pair.difference:.6g}", half, f"{pair.p:.4g}", str(pair.seeds), str(pair.shapes)]
+            rows.append([of["name"], pair.a, pair.b, *cells])
+    return _csv(rows)
 
 
 def results_csv(study: Study) -> bytes:

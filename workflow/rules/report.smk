@@ -13,6 +13,7 @@ rule report:
     output:
         metrics=LAYOUT.metrics,
         page=LAYOUT.report,
+        card=LAYOUT.card,
         plots=directory(LAYOUT.plots),
     params:
         study=configuration.slice_of(STUDY),
