@@ -86,10 +86,11 @@ def _conclude(place: Place, record: dict[str, Any], encoder: Path) -> int:
         end = queues.QUEUES[record["where"]].ended(job)
         say(str(queues.explain(job, end, place.log(job, rank))))
         return end.code or (128 + end.signal if end.signal else 1)
-    if first["rank"]:
+    if first["rank"]:  # rank 0 was followed, and has said it
         say(f"rank {first['rank']} failed first:")
         _show(place.log(job, first["rank"]))
-    say("\n  ".join([*first["words"], f"its log: {place.log(job, first['rank'])}"]))
+        say("\n  ".join(first["words"]))
+    say(f"job {job} ended with code {first['code']}; its log: {place.log(job, first['rank'])}")
     return int(first["code"])
 
 

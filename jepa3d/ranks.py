@@ -16,6 +16,7 @@ notices at once that a process is gone.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import signal
 import socket
@@ -117,7 +118,10 @@ def parallel(module: nn.Module, world: World) -> Any:
     """The module, whose gradients are averaged over the ranks in every backward pass that is not `unaveraged`."""
     if world.size == 1:
         return module
-    return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+    # the buffers are equal by what is computed; newer versions of torch have another name for not sending them
+    parameters = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"
+    return nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True, **{buffers: False})
 
 
 def unaveraged(module: Any) -> contextlib.AbstractContextManager[None]:
@@ -151,7 +155,7 @@ def synchronised(norm: nn.BatchNorm1d, world: World, x: Float[Tensor, "n C"]) ->
     if not norm.training:
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
     normed: Tensor
-    normed, mean, variance, count = _Normalise.apply(x, norm.weight, norm.bias, norm.eps, world.size)
+    normed, mean, variance, count = _Normalise.apply(x, norm.weight, norm.bias, norm.eps, world)
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         with torch.no_grad():
             norm.num_batches_tracked += 1
@@ -170,11 +174,12 @@ class _Normalise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, ranks: int) -> Any:
-        variance, mean = torch.var_mean(x.float(), 0, correction=0)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, world: World) -> Any:
+        variance, mean = torch.var_mean(_wide(x), 0, correction=0)
         own = torch.cat([mean, variance, mean.new_full((1,), float(len(x)))]).double()
-        everyone = own.new_empty(ranks, len(own))
-        dist.all_gather_into_tensor(everyone, own)
+        everyone = own.new_zeros(world.size, len(own))
+        everyone[world.rank] = own
+        dist.all_reduce(everyone)
         width = len(mean)
         means, variances, counts = everyone[:, :width], everyone[:, width : 2 * width], everyone[:, -1:]
         count = counts.sum()
@@ -198,7 +203,12 @@ class _Normalise(torch.autograd.Function):
         of_g, of_gx = sums / count.to(sums.dtype)
         slope = weight * scale * scale * of_gx
         shift = slope * mean - weight * scale * of_g
-        return torch.addcmul(dx.float(), x.float(), -slope).add_(shift).to(x.dtype), dw, db, None, None
+        return torch.addcmul(_wide(dx), _wide(x), -slope).add_(shift).to(x.dtype), dw, db, None, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: what is summed over many rows."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _meet(path: Path, rank: int, size: int) -> Any:

@@ -1,0 +1,304 @@
+"""Several ranks compute what one does: BatchNorm, stochastic depth, accumulation, EMA, curve, stop and resume.
+
+Two processes that Gloo connects work off all cases once (each imports torch, which takes its time); the tests compare
+what they wrote with one process. In float64, where the order of summation is no excuse, equal means to 1e-9.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jepa3d import config, fit, ranks, store
+from jepa3d.batches import Arrays, Batch, InMemory, Stream
+from jepa3d.objectives import Base, Loss, jepa, supervised
+from jepa3d.ranks import ALONE, World
+
+MODEL = config.Model(width=24, depth=2, heads=2, drop_path=0.3, tokenizer=config.Tokenizer(widths=(8, 16, 16)))
+
+
+class Double(Stream):
+    """Batches in float64, as the trainings of this file."""
+
+    def at(self, step: int) -> list[Batch]:
+        parts = super().at(step)
+        for part in parts:
+            part.points = part.points.double()
+        return parts
+
+
+def objective(kind: str) -> Base:
+    torch.manual_seed(0)
+    predictor = {"depth": 1}
+    if kind == "supervised":
+        return supervised.Objective(supervised.Config(), MODEL, 3).double()
+    options = {"mask": {"block_scale": (0.1, 0.2)}, "tokenize": "used"} if kind == "uneven" else {}
+    options |= {"predict": "per_block", "target_sees": "all"} if kind == "per_block" else {}
+    return jepa.Objective(jepa.Config.model_validate({"predictor": predictor, **options}), MODEL, 0).double()
+
+
+def training(folder: Path, kind: str, world: World, **options: Any) -> fit.Training:
+    settings = config.Fit.model_validate(
+        {"steps": 5, "batch": 8, "lr": 0.003, "checkpoint_every": 4, "log_every": 1, "clip": 1.0} | options
+    )
+    random = np.random.default_rng(0)
+    points = random.normal(size=(20, 64, 3)).astype(np.float32)
+    centre = np.tile(np.arange(0, 64, 4), (20, 1)).astype(np.uint16)
+    neighbour = (centre[:, :, None] + np.arange(4)).astype(np.uint16)
+    source = InMemory(Arrays(points, centre, neighbour, random.integers(0, 3, 20)))
+    augment = config.Augment(rotate="so3", scale=(0.8, 1.2), jitter=config.Jitter())
+    parts = settings.accumulate
+    stream = Double(source, settings.batch, 1, augment, None, "cpu", parts, world.rank, world.size)
+    return fit.Training(objective(kind), stream, settings, 2, folder / kind, kind, kind, world=world)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "jepa": {},
+    "uneven": {},
+    "per_block": {},
+    "supervised": {},
+    "accumulated": {"accumulate": 2},
+}
+
+
+def kind_of(case: str) -> str:
+    return "jepa" if case == "accumulated" else case
+
+
+def trained(folder: Path, case: str, world: World) -> dict[str, Tensor]:
+    one = training(folder / case, kind_of(case), world, **CASES[case])
+    fit.run(one)
+    return dict(one.objective.state_dict())
+
+
+def stopped(folder: Path, world: World) -> int:
+    """The last rank is sent a signal in its fourth step; the step at which each rank stops."""
+    one = training(folder / "stopped", "jepa", world, steps=7, checkpoint_every=100)
+    forward, seen = one.objective.forward, []
+
+    def note(batch: Batch) -> Loss:
+        seen.append(batch)
+        if len(seen) == 4 and world.rank == world.size - 1:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return forward(batch)
+
+    one.objective.forward = note
+    try:
+        fit.run(one)
+    except fit.Stopped as stop:
+        return stop.step
+    return 0
+
+
+def not_finite(folder: Path, world: World) -> str:
+    one = training(folder / "not_finite", "jepa", world)
+    forward = one.objective.forward
+
+    def spoil(batch: Batch) -> Loss:
+        loss = forward(batch)
+        return loss._replace(total=loss.total * torch.nan) if world.rank == world.size - 1 else loss
+
+    one.objective.forward = spoil
+    with pytest.raises(Exception, match="not finite") as caught:
+        fit.run(one)
+    return str(caught.value)
+
+
+def saved_and_gone_on(folder: Path, world: World) -> list[str]:
+    """SIGTERM where the scheduler decides: the state is saved, the training goes on."""
+    world = World(world.rank, world.size, world.control, (signal.SIGTERM,))
+    one = training(folder / "saved", "jepa", world, checkpoint_every=100)
+    after = one.objective.after_step
+
+    def told(progress: float) -> None:
+        after(progress)
+        if round(5 * progress) == 3 and world.first:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    one.objective.after_step = told
+    fit.run(one)
+    return sorted(path.name for path in one.state.glob("step*.pt"))
+
+
+def normalised(world: World) -> dict[str, Tensor]:
+    """BatchNorm of 12 rows, 5 on the first rank and 7 on the second, then of its own rows without gradient."""
+    torch.manual_seed(3)
+    rows, weight = torch.randn(12, 3, dtype=torch.float64) * 4 + 100, torch.randn(12, 3, dtype=torch.float64)
+    norm = nn.BatchNorm1d(3).double()
+    nn.init.normal_(norm.weight)
+    part = slice(0, 12) if world.size == 1 else (slice(0, 5), slice(5, 12))[world.rank]
+    x = rows[part].clone().requires_grad_()
+    with ranks.shared(norm, world):
+        out = norm(x)
+        (out * weight[part]).sum().backward()
+        gradients = torch.stack([norm.weight.grad, norm.bias.grad])
+        momentum, norm.momentum = norm.momentum, None
+        norm(rows[part] * 2)
+        norm.momentum = momentum
+        norm.eval()
+        evaluated = norm(rows[part])
+    return {"out": out.detach(), "dx": x.grad, "dw": gradients, "eval": evaluated.detach(), **norm.state_dict()}
+
+
+def work(folder: Path, world: World) -> dict[str, Any]:
+    found: dict[str, Any] = {"norm": normalised(world)}
+    found["cases"] = {case: trained(folder, case, world) for case in CASES}
+    found["stopped"] = stopped(folder, world)
+    found["not_finite"] = not_finite(folder, world)
+    found["saved"] = saved_and_gone_on(folder, world)
+    one = training(folder / "stopped", "jepa", world, steps=7, checkpoint_every=100)
+    fit.run(one)  # goes on where `stopped` was
+    found["resumed"] = dict(one.objective.state_dict())
+    found["asked"] = [world.greatest(world.rank * 5), world.told(7 + world.rank)]
+    found["mean"] = world.mean(torch.tensor([float(world.rank), 4.0]))
+    return found
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with ranks.joined() as world:
+        torch.save(work(folder / "two", world), folder / f"rank{world.rank}.pt")
+        world.wait()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> list[dict[str, Any]]:
+    """What two ranks found."""
+    common = {"WORLD_SIZE": "2", "JEPA3D_MEET": str(folder / "meet"), "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", __file__, str(folder)],
+            env=os.environ | common | {"RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [process.communicate(timeout=300)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor], within: float = 0.0) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.allclose(one[name], other[name], rtol=within, atol=within), name
+
+
+def test_batchnorm_of_two_ranks_is_that_of_all_rows_forward_and_backward(two: list[dict[str, Any]]):
+    alone, (first, second) = normalised(ALONE), (rank["norm"] for rank in two)
+    for name in ("out", "dx", "eval"):
+        assert torch.allclose(torch.cat([first[name], second[name]]), alone[name], atol=1e-12), name
+    assert torch.allclose(first["dw"] + second["dw"], alone["dw"], atol=1e-12)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        assert torch.equal(first[name], second[name])
+        assert torch.allclose(first[name], alone[name], atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks_train_as_one_does(two: list[dict[str, Any]], folder: Path, case: str):
+    """Masks and augmentation included, stochastic depth and clipping too; rows of the ranks differ in their targets."""
+    alone = trained(folder / "one", case, ALONE)
+    equal(two[0]["cases"][case], alone, within=1e-9)
+    curves = [store.read_jsonl(folder / count / case / kind_of(case) / "curve.jsonl") for count in ("one", "two")]
+    losses = [[row["loss"] for row in curve] for curve in curves]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)  # a curve is written in float32
+    assert [row["mask_ratio"] for row in curves[0] if "mask_ratio" in row] == pytest.approx(
+        [row["mask_ratio"] for row in curves[1] if "mask_ratio" in row]
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_all_ranks_end_in_the_same_bits(two: list[dict[str, Any]], case: str):
+    """Weights, the EMA copy and BatchNorm's statistics."""
+    equal(two[0]["cases"][case], two[1]["cases"][case])
+
+
+def test_a_signal_to_any_rank_stops_all_at_the_same_step_with_the_state_saved(two: list[dict[str, Any]], folder: Path):
+    assert [rank["stopped"] for rank in two] == [4, 4]
+    assert (folder / "two" / "stopped" / "jepa" / "step000000004.pt").exists()
+
+
+def test_ranks_go_on_from_a_state_in_the_bits_of_a_training_that_never_stopped(
+    two: list[dict[str, Any]], tmp_path: Path
+):
+    equal(two[0]["resumed"], two[1]["resumed"])
+    undisturbed = training(tmp_path, "jepa", ALONE, steps=7)
+    fit.run(undisturbed)
+    equal(two[0]["resumed"], dict(undisturbed.objective.state_dict()), within=1e-9)
+
+
+def test_one_rank_goes_on_where_two_were(two: list[dict[str, Any]], folder: Path, tmp_path: Path):
+    """The state that two ranks left after 4 of 5 steps."""
+    state = tmp_path / "jepa"
+    state.mkdir()
+    name = "step000000004.pt"
+    (state / name).write_bytes((folder / "two" / "jepa" / "jepa" / name).read_bytes())
+    one = training(tmp_path, "jepa", ALONE)
+    fit.run(one)
+    equal(dict(one.objective.state_dict()), two[0]["cases"]["jepa"], within=1e-9)
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_is_a_problem_on_all(two: list[dict[str, Any]]):
+    assert two[0]["not_finite"] == two[1]["not_finite"]
+    assert "not finite at step 1" in two[0]["not_finite"]
+
+
+def test_where_a_scheduler_decides_sigterm_saves_and_the_training_goes_on(two: list[dict[str, Any]]):
+    assert two[0]["saved"] == ["step000000003.pt", "step000000005.pt"]
+
+
+def test_ranks_agree_on_numbers(two: list[dict[str, Any]]):
+    assert [rank["asked"] for rank in two] == [[5, 7], [5, 7]]
+    assert [rank["mean"].tolist() for rank in two] == [[0.5, 4.0], [0.5, 4.0]]
+    assert (ALONE.greatest(3), ALONE.told(4)) == (3, 4)
+    assert ALONE.mean(torch.tensor([2.0])).tolist() == [2.0]
+
+
+def test_only_the_first_rank_writes(folder: Path, two: list[dict[str, Any]]):
+    steps = [row["step"] for row in store.read_jsonl(folder / "two" / "jepa" / "jepa" / "curve.jsonl")]
+    assert steps == [1, 2, 3, 4, 5]
+    assert not (folder / "meet").exists()
+
+
+def test_outside_the_block_layers_are_as_they_were():
+    net = objective("jepa")
+    with ranks.shared(net, World(1, 2)):
+        assert "forward" in vars(net.encoder.tokenizer.point_norm)
+        assert net.encoder.blocks[0].share == (1, 2)
+    assert "forward" not in vars(net.encoder.tokenizer.point_norm)
+    assert net.encoder.blocks[0].share == (0, 1)
+
+
+def test_alone_without_an_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with ranks.joined() as world:
+        assert world == ALONE
+    monkeypatch.setenv("JEPA3D_JOB", "slurm")
+    with ranks.joined() as world:
+        assert world.save_on == (signal.SIGTERM,)
+
+
+def test_a_rank_without_the_gpu_it_was_promised_is_a_problem(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JEPA3D_GPU", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Exception, match="sees no GPU"), ranks.joined():
+        pass
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
