@@ -145,6 +145,16 @@ class Slurm:
     def start_node(self, name: str) -> None:
         self._start(name, "slurmd", "-D", "-N", name, "-f", str(self.home / "slurm.conf"))
 
+    def kill_controller(self) -> None:
+        """The controller dies: no command of Slurm is answered until it is started again."""
+        daemon = self.daemons.pop("slurmctld")
+        daemon.kill()
+        daemon.wait()
+
+    def start_controller(self) -> None:
+        self._start("slurmctld", "slurmctld", "-D", "-f", str(self.home / "slurm.conf"))
+        wait_until(lambda: "is UP" in self.run("scontrol", "ping", check=False), "slurmctld answers", PATIENCE)
+
     def ready(self) -> bool:
         """All nodes are there and take jobs."""
         states = self.run("sinfo", "-h", "-N", "-p", "main", "-o", "%t", check=False).split()
@@ -167,8 +177,7 @@ class Slurm:
         files = [f"--{name}={self.home}/munge.{name.removesuffix('-file')}" for name in names]
         self._start("munged", "munged", "-F", "-f", f"--key-file={key}", f"--socket={socket_name}", *files)
         wait_until(lambda: Path(socket_name).exists(), "munged answers", PATIENCE)
-        self._start("slurmctld", "slurmctld", "-D", "-f", str(self.home / "slurm.conf"))
-        wait_until(lambda: "is UP" in self.run("scontrol", "ping", check=False), "slurmctld answers", PATIENCE)
+        self.start_controller()
         for node in self.names:
             self.start_node(node)
         wait_until(self.ready, "the nodes are there", PATIENCE)
@@ -205,9 +214,7 @@ class Slurm:
             device.unlink(missing_ok=True)
             device.symlink_to("/dev/null")
         names = f"n[1-{self.nodes}]"
-        (self.home / "gres.conf").write_text(
-            f"NodeName={names} Name=gpu File={self.home}/nvidia[0-{self.gpus - 1}]\n"
-        )
+        (self.home / "gres.conf").write_text(f"NodeName={names} Name=gpu File={self.home}/nvidia[0-{self.gpus - 1}]\n")
         values = {"host": socket.gethostname().partition(".")[0], "user": getpass.getuser(), "home": self.home}
         values |= {"port": self.port, "ports": f"[{self.port + 1}-{self.port + self.nodes}]", "names": names}
         values |= {"cpus": CPUS, "memory": MEMORY_MB, "gpus": self.gpus}

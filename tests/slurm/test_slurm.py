@@ -1,0 +1,57 @@
+"""On a real Slurm that the tests start themselves: the study, a second call, and what clusters do to a training."""
+
+from __future__ import annotations
+
+import pytest
+from faults import FAULTS, lives, orphans
+from studies import STEPS, Study
+
+from jepa3d import store
+
+pytestmark = pytest.mark.slurm
+
+
+def test_the_study_runs_to_the_end_and_then_there_is_nothing_to_do(study: Study):
+    """`snakemake --profile slurm all` from a fresh clone, with a pretraining of two nodes with two ranks each."""
+    study.snakemake("all").succeed(600)
+    metrics = store.read_json(study.layout.metrics)
+    assert metrics["jepa"]["linear"]["accuracy"]["n"] == 1
+    cost = store.read_jsonl(study.layout.curve("jepa", 0))[-1]["cost"]
+    assert cost["ranks"] == 4
+    submitted = study.slurm.jobs()  # convert, patchify, pretrain, embed, both evaluations together, report
+    assert list(submitted.values()) == ["COMPLETED"] * 6
+    assert not orphans(study)
+
+    again = study.snakemake("all")
+    again.succeed()
+    assert "Nothing to be done" in again.said
+    assert study.slurm.jobs() == submitted
+
+
+def test_faults_of_all_kinds_change_no_bit_of_the_weights(study: Study):
+    """One training, six faults: a launcher killed, USR2, a requeue, a rank killed, Snakemake killed, a cancellation."""
+    undisturbed = study.weights()
+    study.forget_training()
+    before = len(study.slurm.jobs())
+    command = study.pretrain()
+    for number, name in enumerate(("launcher killed", "USR2", "requeue", "rank killed"), 1):
+        study.wait_for_step(number * STEPS // 8, command)
+        FAULTS[name].inject(study, command)
+        if not FAULTS[name].survived:
+            assert command.wait() != 0
+            command = study.pretrain()
+    assert len(lives(study)) >= 3
+    study.wait_for_step(STEPS * 5 // 8, command)
+    FAULTS["scancel"].inject(study, command)
+    assert command.wait() != 0
+    assert "CANCELLED" in command.said
+    assert not orphans(study)
+
+    command = study.snakemake("all")
+    study.wait_for_step(STEPS * 6 // 8, command)
+    FAULTS["snakemake killed"].inject(study, command)
+    study.snakemake("all").succeed(600)
+    assert study.weights() == undisturbed
+    assert not orphans(study)
+    pretrainings = len(study.slurm.jobs()) - before - 4  # embed, evaluations, report; nothing was there to embed before
+    assert pretrainings <= 4
