@@ -77,7 +77,7 @@ class Segmenter(nn.Module):
         found = features_at(self.encoder, patches, self.layers)
         tokens = torch.cat(found, -1) if self.merge == "concat" else torch.stack(found).mean(0)
         shape = torch.cat([tokens.amax(1), tokens.mean(1), self.category(category)], -1)
-        weights = inverse_distance(points, patches.centres).to(tokens.dtype)
+        weights = inverse_distance(points, patches.centres)
         x = weights @ self.lift(tokens) + self.lift_xyz(points)
         x = self.deep(_normed(x, self.lift_norm))
         x = self.of_point(_normed(x, self.deep_norm)) + self.of_shape(shape)[:, None]

@@ -25,8 +25,8 @@ RUN = config.Run(data=("toys",), patches="flat", model="tiny", objective=config.
 NAMES = ("cube/low", "cube/high", "rod/left", "rod/right", "plate/left", "plate/right", "plate/handle")
 
 
-def quick(steps: int = 36, **options: Any) -> Config:
-    fit_ = config.Fit(steps=steps, batch=8, lr=5e-3, warmup_steps=5, log_every=10, checkpoint_every=21)
+def quick(steps: int = 24, **options: Any) -> Config:
+    fit_ = config.Fit(steps=steps, batch=8, lr=5e-3, warmup_steps=5, log_every=12, checkpoint_every=14)
     return Config(**{"fit": fit_, "looks": 4, "validation": 0.2, "dropout": 0.0, "drop_path": 0.0, **options})
 
 
@@ -90,7 +90,7 @@ def test_procedural_shapes_are_far_above_the_majority_part(tmp_path: Path):
     arrays = {name: np.stack([getattr(shape, name) for shape in made]) for name in ("points", "label", "part")}
     arrays |= {"split": [shape.split for shape in made], "id": [shape.id for shape in made]}
     about = {"classes": list(procedural.CLASSES), "parts": list(procedural.PARTS)}
-    metrics = part_seg.evaluate(written(tmp_path, arrays, **about), quick(60, compete="category"), seed=0).metrics
+    metrics = part_seg.evaluate(written(tmp_path, arrays, **about), quick(48, compete="category"), seed=0).metrics
     assert metrics["instance_miou"] > metrics["majority_instance_miou"] + 0.2
     assert metrics["point_accuracy"] > metrics["majority_point_accuracy"] + 0.1
 
@@ -99,7 +99,7 @@ def test_shuffled_part_labels_give_chance(tmp_path: Path):
     arrays = toys()
     random = np.random.default_rng(1)
     arrays["part"] = np.stack([random.permutation(row) for row in arrays["part"]])
-    metrics = part_seg.evaluate(written(tmp_path, arrays), quick(20), seed=0).metrics
+    metrics = part_seg.evaluate(written(tmp_path, arrays), quick(12), seed=0).metrics
     assert metrics["point_accuracy"] == pytest.approx(0.5, abs=0.05)
     assert metrics["instance_miou"] < 0.5
 
@@ -120,14 +120,14 @@ def test_a_training_that_was_stopped_ends_in_the_same_figures(
 
     def stop(training: Any, optimiser: Any, step: int, *rest: Any) -> None:
         save(training, optimiser, step, *rest)
-        if step == 21:
+        if step == 14:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(fit, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             part_seg.evaluate(given, quick(), seed=3)
-    assert [path.name for path in given.state.glob("step*.pt")] == ["step000000021.pt"]
+    assert [path.name for path in given.state.glob("step*.pt")] == ["step000000014.pt"]
     resumed = part_seg.evaluate(given, quick(), seed=3)
     assert resumed.metrics == result.metrics
     assert resumed.details == result.details
@@ -135,7 +135,7 @@ def test_a_training_that_was_stopped_ends_in_the_same_figures(
 
 def test_the_epoch_is_chosen_on_the_held_out_part_and_the_community_chooses_on_test(result: Result):
     curve, metrics = result.details["curve"], result.metrics
-    assert [row["step"] for row in curve] == [9, 18, 27, 36]
+    assert [row["step"] for row in curve] == [6, 12, 18, 24]
     honest = max(curve, key=lambda row: row["held_out_instance_miou"])
     assert result.details["steps"]["honest"] == honest["step"]
     assert metrics["instance_miou"] == honest["test_instance_miou"]
@@ -163,7 +163,7 @@ def test_test_labels_change_no_prediction(tmp_path: Path):
 
 
 def test_a_frozen_encoder_trains_only_the_head(given: Encoded):
-    frozen = part_seg.evaluate(given, quick(24, freeze=True), seed=0).metrics
+    frozen = part_seg.evaluate(given, quick(16, freeze=True), seed=0).metrics
     assert frozen["instance_miou"] > frozen["majority_instance_miou"] + 0.2
 
 
