@@ -5,7 +5,7 @@ CORES  ?= all
 BIN     = $(VENV)/bin
 READY   = $(VENV)/ready
 
-.PHONY: all setup test test-slow lint record pull gc clean help
+.PHONY: all setup test test-slow test-slurm campaign lint record pull gc clean help
 
 all: $(READY)             ## build the chosen study: tables in results/report/index.html
 	@. $(BIN)/activate && snakemake --cores $(CORES) all
@@ -15,8 +15,14 @@ setup: $(READY)           ## only make the environment
 test: $(READY)            ## the unit tests, under two minutes
 	@. $(BIN)/activate && pytest -n auto -m "not slow and not slurm and not dvc"
 
-test-slow: $(READY)       ## end to end, Slurm and DVC tests
-	@. $(BIN)/activate && pytest -m "slow or slurm or dvc"
+test-slow: $(READY)       ## end to end and DVC tests
+	@. $(BIN)/activate && pytest -m "slow or dvc"
+
+test-slurm: $(READY)      ## on a real Slurm, which they start; needs the package slurm-wlm
+	@. $(BIN)/activate && pytest -rs -m slurm
+
+campaign: $(READY)        ## the long fault campaign on a real Slurm: docs/cluster.md gets its table
+	@. $(BIN)/activate && python tests/slurm/campaign.py --table docs/cluster.md
 
 lint: $(READY)            ## formatting, lint, types, floors
 	@. $(BIN)/activate && ruff format --check . && ruff check . && mypy && lint-imports && snakefmt --check Snakefile workflow
