@@ -1,0 +1,48 @@
+"""What the report is made of, and the tables that `dvc plots` draws: results/plots/{scores,curves}.csv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jepa3d import config
+from jepa3d.layout import Layout
+from jepa3d.report import numbers
+from jepa3d.report.study import Study
+
+Rows = list[list[str]]
+WATCHED = ("loss", "knn", "rank")  # the monitors that are compared between commits: few, so that the file stays small
+
+
+def files_of(params: config.Params, layout: Layout) -> list[Path]:
+    """The files of the study whose numbers the report shows."""
+    files = []
+    for run, name, seed in params.chosen.cells():
+        files.append(layout.evaluation(run, seed, name))
+        if params.needs(name) == "features":
+            files.append(layout.features(run, seed, params.evals[name].dataset))
+    files += [layout.curve(run, seed) for run, seed in params.chosen.trainings()]
+    files += [layout.audit(data) for run in params.chosen.run_names() for data in params.runs[run].data]
+    return sorted(set(files))
+
+
+def scores(study: Study) -> Rows:
+    """The result table as rows: one per run and evaluation, the headline's mean over the seeds; shares in percent."""
+    rows = [["evaluation", "run", "score"]]
+    for name in study.evals:
+        for run in study.runs_of(name):
+            headline = study.first(name).headline
+            values = [found.metrics[headline] for found in study.of(run, name)]
+            mean = numbers.spread(values).mean * (100 if numbers.is_share(headline, values) else 1)
+            rows.append([f"{name}: {headline}", run, f"{mean:.6g}"])
+    return rows
+
+
+def curves(study: Study) -> Rows:
+    """The training curves as rows: one per run, seed, monitor and step."""
+    rows = [["run", "seed", "monitor", "step", "value"]]
+    for run, of_run in study.trainings.items():
+        for seed, training in of_run.items():
+            for row in training.rows:
+                found = [key for key in WATCHED if key in row]
+                rows += [[run, str(seed), key, str(row["step"]), f"{row[key]:.6g}"] for key in found]
+    return rows
