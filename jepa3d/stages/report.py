@@ -9,7 +9,7 @@ from rich.console import Console
 
 from jepa3d import config, store
 from jepa3d.layout import Layout
-from jepa3d.report import card, figures, maps, numbers, page, results, shapes, terminal, text, training
+from jepa3d.report import card, figures, maps, numbers, page, results, shapes, sources, terminal, text, training
 from jepa3d.report import study as studies
 from jepa3d.report.content import Content, content
 from jepa3d.report.page import Pictures
@@ -18,7 +18,7 @@ from jepa3d.report.study import Study
 PLOTS = (
     "results.csv", "results.png", "results.svg", "curves.png", "confusion.png", "predictions.csv", "map.png",
     "masks.png", "tokens.png", "tables.md", "tables.csv", "paired.csv", "folds.png", "robustness.png", "tuning.png",
-    "parts.png",
+    "parts.png", "scores.csv", "curves.csv",
 )  # fmt: skip
 
 
@@ -26,6 +26,7 @@ def report(params: config.Params, layout: Layout) -> None:
     """Write the report of the chosen study and print its tables. A missing file is a Problem that names the command
     that makes it."""
     study = studies.read(params, layout)
+    store.stamp("report", config.slice_of(params.chosen), sources.files_of(params, layout))  # for the records
     found = content(params, study)
     pictures = draw_shapes(params, layout)
     drawn = plots(found, pictures)
@@ -67,6 +68,7 @@ def plots(found: Content, pictures: Pictures) -> dict[str, bytes]:
     units = {name: results.axis_title(study, name) for name in study.evals}
     drawn = {"results.csv": results_csv(study), "tables.md": text.markdown(found).encode()}
     drawn |= {"tables.csv": _csv(text.csv_rows(found.tables))}
+    drawn |= {"scores.csv": _csv(sources.scores(study)), "curves.csv": _csv(sources.curves(study))}
     if found.paired:
         drawn["paired.csv"] = paired_csv(found)
     chart = figures.results(dots, units)
