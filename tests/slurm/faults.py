@@ -185,6 +185,26 @@ FAULTS = {
 }
 
 
+def _ordinary(study: Study) -> str:
+    """The job that Snakemake's executor has submitted."""
+    return next(iter(map(str, study.slurm.jobs("RUNNING"))))
+
+
+def cancel_ordinary(study: Study, command: Command) -> None:
+    study.slurm.run("scancel", _ordinary(study))
+
+
+def requeue_ordinary(study: Study, command: Command) -> None:
+    study.slurm.run("scontrol", "requeue", _ordinary(study))
+
+
+ORDINARY: dict[str, Inject] = {
+    "scancel": cancel_ordinary,
+    "requeue": requeue_ordinary,
+    "snakemake killed": kill_snakemake,
+}
+
+
 def orphans(study: Study) -> list[str]:
     """What still runs of a study when it should be at rest: jobs in the queue and processes."""
     settle(lambda: not study.slurm.active() and not study.processes(), 30)

@@ -1,0 +1,198 @@
+"""The long fault campaign: python tests/slurm/campaign.py [--table docs/cluster.md] [--only N]
+
+Trainings of two nodes, each hit by several faults, each to end with the weights of an undisturbed one, bit for bit:
+by itself, or after the same command is given again. All the while it is counted how many trainings of the run are in
+the queue at once (never two), and after each training what is left of it (nothing).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from faults import FAULTS, ORDINARY, orphans
+from private_slurm import Slurm
+from studies import CLUSTER, PARAMS, STEPS, Command, Study, changed, settle
+
+MARKS = ("<!-- campaign -->", "<!-- /campaign -->")
+TRAININGS = [  # faults in the order in which they come, at equal distances
+    ["USR2", "USR2", "requeue"],
+    ["snakemake killed", "USR2", "snakemake killed"],
+    ["launcher killed", "requeue", "launcher killed"],
+    ["rank killed", "USR2", "first rank killed"],
+    ["preemption", "time limit"],
+    ["Ctrl-C", "connection lost", "scancel"],
+    ["controller restarted", "launcher killed", "requeue"],
+    ["node daemon killed", "USR2"],
+    ["rank stalled", "first rank stalled", "controller stalled"],
+    ["disk quota", "rank killed"],
+    ["torn checkpoint", "killed while saving"],
+    ["preemption", "snakemake killed", "first rank killed"],
+]
+
+
+@dataclass
+class Tally:
+    """What was done and what came of it."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    alone: Counter[str] = field(default_factory=Counter)  # the command went on by itself
+    again: Counter[str] = field(default_factory=Counter)  # the same command was given again
+    said: dict[str, str] = field(default_factory=dict)
+    trainings: int = 0
+    equal: int = 0
+    most: int = 0  # trainings of one run in the queue at once
+    left: list[str] = field(default_factory=list)
+
+    def table(self) -> list[str]:
+        rows = [
+            "| fault | times | went on by itself | same command again | what the user reads |",
+            "|---|---|---|---|---|",
+        ]
+        for name, times in self.faults.items():
+            said = self.said.get(name, "-").replace("|", "/")
+            rows.append(f"| {name} | {times} | {self.alone[name]} | {self.again[name]} | {said} |")
+        total = sum(self.faults.values())
+        rows += [
+            "",
+            f"{total} faults in {self.trainings} trainings and features: {self.equal} ended in the bytes of the "
+            f"undisturbed one; at most {self.most} training of the run in the queue at a time; "
+            f"{len(self.left)} jobs or processes left over.",
+        ]
+        return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", type=Path, help="a page whose table between two comments is replaced")
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of the trainings")
+    options = parser.parse_args()
+    tally = Tally()
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm-") as home,
+        tempfile.TemporaryDirectory(prefix="study-") as folder,
+        Slurm(Path(home)) as slurm,
+    ):
+        params = changed(PARAMS, steps=STEPS, checkpoint_every=5)
+        study = Study.clone(Path(folder) / "clone", slurm, params, CLUSTER | {"ranks_per_node": 1})
+        study.snakemake("all_embed").succeed(900)
+        undisturbed = study.weights(), features(study)
+        for number, faults in enumerate(TRAININGS):
+            if options.only is None or number in options.only:
+                say(f"training {number}: {', '.join(faults)}")
+                with watching(study, tally):
+                    train(study, faults, tally)
+                tally.trainings += 1
+                tally.equal += study.weights() == undisturbed[0]
+                tally.left += orphans(study)
+                say(f"  {'equal' if study.weights() == undisturbed[0] else 'DIFFERENT'}; left: {tally.left}")
+        for fault in ORDINARY if options.only is None else ():
+            say(f"features: {fault}")
+            embed(study, fault, tally)
+            tally.trainings += 1
+            tally.equal += features(study) == undisturbed[1]
+            tally.left += orphans(study)
+    rows = tally.table()
+    print("\n".join(rows))
+    if options.table is not None:
+        write(options.table, rows)
+    sys.exit(tally.equal != tally.trainings or tally.most > 1 or bool(tally.left))
+
+
+def train(study: Study, faults: list[str], tally: Tally) -> None:
+    """One training from nothing to its end, hit by faults."""
+    study.forget_training()
+    command = study.snakemake("all_pretrain")
+    for number, name in enumerate(faults, 1):
+        study.wait_for_step(number * STEPS // (len(faults) + 2), command)
+        if command.ended:
+            say(f"  ended before {name}: {last_words(command)}")
+            command = study.snakemake("all_pretrain")
+            study.wait_for_step(number * STEPS // (len(faults) + 2), command)
+        step = study.step
+        FAULTS[name].inject(study, command)
+        tally.faults[name] += 1
+        command = go_on(study, command, name, tally, "all_pretrain")
+        say(f"  {name} at step {step}: {'went on' if tally.alone[name] else tally.said.get(name)}")
+    command.succeed(900)
+
+
+def go_on(study: Study, command: Command, name: str, tally: Tally, target: str) -> Command:
+    """The command that goes on after a fault: the same one, or given again if it has ended."""
+    fault = FAULTS.get(name)
+    ended = command.wait(600) is not None if fault and not fault.survived else settle(lambda: command.ended, 3)
+    if not ended or command.wait() == 0:
+        tally.alone[name] += 1
+        return command
+    tally.again[name] += 1
+    tally.said[name] = last_words(command)
+    return study.snakemake(target)
+
+
+def embed(study: Study, name: str, tally: Tally) -> None:
+    """An ordinary job, which Snakemake's executor submits, hit by a fault."""
+    study.layout.features("jepa", 0, "toys").unlink()
+    command = study.snakemake("all_embed")
+    settle(lambda: command.ended or bool(study.slurm.jobs("RUNNING")), 300)
+    ORDINARY[name](study, command)
+    name = f"{name}, ordinary job"
+    tally.faults[name] += 1
+    if command.wait(900):
+        tally.again[name] += 1
+        tally.said[name] = last_words(command)
+        study.snakemake("all_embed").succeed(900)
+    else:
+        tally.alone[name] += 1
+
+
+@contextlib.contextmanager
+def watching(study: Study, tally: Tally) -> Iterator[None]:
+    """Count, all the while, the trainings of the run that are in the queue."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            with contextlib.suppress(AssertionError):  # the controller may be one of the victims
+                names = study.slurm.run("squeue", "-h", "--states=PD,CF,R,CG", "--format=%j").split()
+                tally.most = max(tally.most, sum(name.startswith("jepa3d-jepa-seed0") for name in names))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    yield
+    over.set()
+    watcher.join()
+
+
+def features(study: Study) -> str:
+    return hashlib.sha256(study.layout.features("jepa", 0, "toys").read_bytes()).hexdigest()
+
+
+def last_words(command: Command) -> str:
+    """The line of a command that says what went wrong."""
+    clues = ("ended with code", "ended before", "goes on", "cannot be written", "is cancelled", "CANCELLED", "failed")
+    lines = [line.strip() for line in command.said.splitlines()]
+    found = [line for clue in clues for line in lines if clue in line]
+    return found[0][:160] if found else "nothing: it was killed"
+
+
+def write(page: Path, rows: list[str]) -> None:
+    before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    page.write_text(f"{before}{MARKS[0]}\n" + "\n".join(rows) + f"\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+def say(words: str) -> None:
+    print(time.strftime("%H:%M:%S"), words, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
