@@ -55,5 +55,5 @@ localrules:
 
 onstart:
     if "JEPA3D_CHECKED" not in os.environ:  # set by the stages of dvc.yaml after the first
-        shell(f"{JEPA3D} check")
-    claim_cluster(workflow)
+        claim_cluster(workflow)
+    shell(f"{JEPA3D} check")
