@@ -89,3 +89,22 @@ def test_the_block_ablation_is_the_documents_table():
 )
 def test_an_evaluation_is_compared_only_where_others_have_numbers(dataset, task, benchmarks):
     assert published.comparable(dataset, task) == benchmarks
+
+
+def test_the_spread_of_a_number_is_the_published_one_else_the_binomials():
+    """PB_T50_RS at 86.8 % of 2882: sqrt(.868 * .132 / 2882) = .63 points."""
+    document = next(row for row in published.DOCUMENT_CLAIMS if row.benchmark == "pb_t50_rs" and row.method == OURS)
+    assert published.spread_of(document).std == pytest.approx(0.63, abs=0.005)
+    assert "binomial, 2882 test shapes" in published.spread_of(document).source
+    point_jepa = next(row for row in published.PEERS if row.method == "Point-JEPA" and row.benchmark == "pb_t50_rs")
+    assert published.spread_of(point_jepa) == (0.3, "published")
+
+
+def test_a_spread_over_ten_folds_is_that_of_one_fold_not_of_their_mean():
+    point_mae = next(row for row in published.PEERS if row.method == "Point-MAE" and row.benchmark == "few_5w10s")
+    assert published.spread_of(point_mae).std == pytest.approx(2.5 / 10**0.5)
+
+
+def test_every_published_number_has_a_spread_to_plan_with():
+    for row in published.ALL:
+        assert 0 < published.spread_of(row).std < 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jepa3d import config, published
@@ -47,7 +47,7 @@ def blocks(params: config.Params, study: Study, entries: Entries) -> Ablation:
     rows = []
     for number, claims in published.ABLATION_BLOCKS.items():
         claimed = {row.benchmark: row for row in claims}
-        ours = of_variant(params, study, entries, {"objective.mask.blocks": number}, claimed)
+        ours = of_variant(params, study, entries, {"objective.mask.blocks": number}, claimed, f"M = {number}")
         rows.append(AblationRow(f"M = {number}", {row.benchmark: row.value for row in claims}, "", ours))
     about = (
         "The document's table. Followed literally, more blocks also mask fewer patches, two causes in one column, so "
@@ -57,21 +57,24 @@ def blocks(params: config.Params, study: Study, entries: Entries) -> Ablation:
 
 
 def ratio(params: config.Params, study: Study, entries: Entries) -> Ablation:
-    """A line for each masking ratio of the study's runs; where none was run, one for each of the document's claims."""
-    rows = []
+    """A line for each of the document's claims, with all that was run within its range of ratios; ratios that it says
+    nothing about have lines of their own."""
     masks = [entry["objective"].get("mask") or {} for entry in entries.values()]
-    for value in sorted({mask["ratio"] for mask in masks if "ratio" in mask}):
-        if ours := of_variant(params, study, entries, {"objective.mask.ratio": value}, {}):
-            rows.append(AblationRow(f"r = {value:g}", {}, said_of(value), ours))
-    for low, high, said in published.ABLATION_RATIO if not rows else ():
+    run = {value: of_variant(params, study, entries, {"objective.mask.ratio": value}, {}, f"r = {value:g}")
+           for value in sorted({mask["ratio"] for mask in masks if "ratio" in mask})}  # fmt: skip
+    rows = []
+    for low, high, said in published.ABLATION_RATIO:
         title = f"r < {high:g}" if low == 0 else f"r > {low:g}" if high == 1 else f"r = {low:g} to {high:g}"
-        rows.append(AblationRow(title, {}, said, {}))
+        inside = [run.pop(value) for value in list(run) if low <= value <= high]
+        rows.append(AblationRow(title, {}, said, joined(inside)))
+    rows += [AblationRow(f"r = {value:g}", {}, "", ours) for value, ours in run.items() if ours]
     about = "The document has words for it and no numbers, so there is nothing to give a verdict on."
     return Ablation("ratio", "Masking ratio r", about, ON, tuple(rows))
 
 
-def said_of(value: float) -> str:
-    return next((said for low, high, said in published.ABLATION_RATIO if low <= value <= high), "")
+def joined(parts: Sequence[Mapping[str, tuple[Ours, ...]]]) -> dict[str, tuple[Ours, ...]]:
+    keys = [key for key in ON if any(key in part for part in parts)]
+    return {key: tuple(ours for part in parts for ours in part.get(key, ())) for key in keys}
 
 
 def reconstruction(params: config.Params, study: Study, entries: Entries) -> Ablation:
@@ -104,7 +107,12 @@ def difference(study: Study, a: Match, b: Match, metric: str) -> tuple[Interval,
 
 
 def of_variant(
-    params: config.Params, study: Study, entries: Entries, change: Mapping[str, Any], claimed: Mapping[str, Published]
+    params: config.Params,
+    study: Study,
+    entries: Entries,
+    change: Mapping[str, Any],
+    claimed: Mapping[str, Published],
+    name: str,
 ) -> dict[str, tuple[Ours, ...]]:
     """What was run of the document's run with one change, under both fillings of the blocks."""
     found: dict[str, tuple[Ours, ...]] = {}
@@ -113,7 +121,7 @@ def of_variant(
             requires = {**recipes.DOCUMENT_RUN, **change, "objective.mask.fill": fill}
             if match := matching(params, study, entries, key, Recipe("", OURS, (), requires)):
                 of = {DOCUMENT: claimed[key]} if key in claimed else {}
-                reading = Reading("accuracy", f"{recipes.HONEST}, {words}")
+                reading = Reading("accuracy", f"{name}, {recipes.HONEST}, {words}")
                 against = {DOCUMENT: other_rows(key, claimed.get(key))}
                 found[key] = (*found.get(key, ()), measured(study.of(*match), match, reading, of, against))
     return found

@@ -59,7 +59,7 @@ def line_chart(lines: Sequence[Line], last: float, label: str, log: bool = False
     """Lines over the training steps 0..last; `log`: powers of two are equally far apart."""
     lines = [thinned(line) for line in lines]
     ys = np.concatenate([line.y for line in lines])
-    x_ticks = [tick for tick in ticks(0, last, 4) if tick <= last]
+    x_ticks = [tick for tick in ticks(0, last, int(last) if 1 <= last <= 6 else 4) if tick <= last]
     y_ticks = doublings(ys.min(), ys.max()) if log else ticks(ys.min(), ys.max(), 4)
     bend = math.log2 if log else float
     x_of = _scale(0, last, LEFT, WIDTH - RIGHT)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jepa3d import config, published
-from jepa3d.report import charts, numbers
+from jepa3d.report import charts, numbers, recipes
 from jepa3d.report.numbers import CHANCE, CHOICES, EMA, Cell, is_share, shown
 from jepa3d.report.study import Study
 from jepa3d.report.tables import benchmarks
@@ -167,7 +167,10 @@ def comparison(params: config.Params, study: Study, name: str) -> dict[str, Any]
     tables = []
     for key in keys:
         rows = [(row.value, _published_row(row)) for row in published.of(key)]
-        rows += [(100 * cell.context.mean, _own_row(run, cell)) for run, cell in numbers.column(study, name).items()]
+        metric = metric_of(study, name, key)
+        for run in study.runs_of(name):
+            if found := numbers.metric(study.of(run, name), metric):
+                rows.append((100 * found.mean, _own_row(run, found)))
         rows.sort(key=lambda pair: pair[0])
         tables.append({"benchmark": published.BENCHMARKS[key], "rows": [row for _, row in rows]})
     return {"name": name, "protocol": study.first(name).protocol, "tables": tables}
@@ -178,11 +181,19 @@ def _published_row(row: published.Published) -> dict[str, Any]:
     return {"method": row.method, "value": value, "source": row.source, "note": row.note, "ours": False}
 
 
-def _own_row(run: str, cell: Cell) -> dict[str, Any]:
-    note = f"{cell.context.n} seed{'s' if cell.context.n > 1 else ''}"
+def metric_of(study: Study, name: str, key: str) -> str:
+    """The metric that stands beside the published numbers of a benchmark; the headline where there is none of its own
+    (a linear probe beside SVMs)."""
+    first = study.first(name)
+    own = recipes.MEASURES[key].readings[0].metric
+    return own if own in first.metrics else first.headline
+
+
+def _own_row(run: str, found: numbers.Spread) -> dict[str, Any]:
+    note = f"{found.n} seed{'s' if found.n > 1 else ''}"
     return {
         "method": run,
-        "value": _spread_text(cell.context, True),
+        "value": _spread_text(found, True),
         "source": "this study",
         "note": note,
         "ours": True,

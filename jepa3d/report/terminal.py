@@ -7,18 +7,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Grid
 
-from jepa3d.published import ABSTRACT, DOCUMENT
 from jepa3d.report.ablations import Ablation
 from jepa3d.report.content import Content
-from jepa3d.report.tables import AUTHORS, Row, Table
-from jepa3d.report.text import SOURCES, ablation_lines, claimed, own_cell
+from jepa3d.report.tables import Table
+from jepa3d.report.text import HEAD, SOURCES, ablation_lines, document_lines, own_cell
 
+WIDTH = 132  # where the output is no terminal
+SHORT = {"design document": "document", "paper abstract": "abstract", "its authors": "authors"}
 COLOURS = {"reproduced": "green", "above": "blue", "below": "yellow", "inconclusive": "yellow"}
-LETTERS = {DOCUMENT: " d", ABSTRACT: " a", AUTHORS: ""}
 
 
-def show(console: Console, found: Content) -> None:
+def show(found: Content, console: Console | None = None) -> None:
     """The study's own tables with their protocols, then those of the document."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = WIDTH
     for group in found.groups:
         console.print(own(group))
         for column in group["columns"]:
@@ -51,29 +54,20 @@ def _marked(column: dict[str, Any], run: str) -> str:
 
 
 def document(table: Table) -> Grid:
-    """One of the document's tables: methods down, benchmarks across, the published numbers over ours."""
-    grid = _grid(
-        f"{table.title}, %: {table.run} of {table.lines} lines run "
-        "(d: the design document's number, a: the paper's abstract's, no letter: the authors' own)"
-    )
-    grid.show_lines = True
-    methods: dict[str, dict[str, Row]] = {}
+    """One of the document's tables: a line for each method and each reading of ours, benchmark by benchmark."""
+    grid = _grid(f"{table.title}, %: {table.run} of {table.lines} lines run")
+    for name in HEAD[1:]:
+        grid.add_column(SHORT.get(name, name), justify="right" if name in (*SOURCES, "ours") else "left")
     for section in table.sections:
-        grid.add_column(section.key)
-        for row in section.rows:
-            methods.setdefault(row.title, {})[section.key] = row
-    for method, rows in methods.items():
-        grid.add_row(method, *(_cell(rows[s.key]) if s.key in rows else "" for s in table.sections))
+        grid.add_section()
+        grid.add_row(f"[bold]{section.title}[/]")
+        before = ""
+        for line in document_lines(section):
+            method = "" if line[0] == before else line[0]
+            before = line[0]
+            word = line[-1].partition(" (")[0]
+            grid.add_row(method, *line[1:-1], f"[{COLOURS.get(word, 'dim')}]{line[-1]}[/]")
     return grid
-
-
-def _cell(row: Row) -> str:
-    theirs = [text + LETTERS[source] for source, text in zip(SOURCES, claimed(row), strict=True) if text != "–"]
-    lines = [", ".join(theirs) or "–"]
-    for ours in row.ours:
-        words = ", ".join(f"[{COLOURS[word]}]{word}[/]" for word, _, _ in ours.words)
-        lines.append(f"ours {ours.text}, {ours.title}" + (f": {words}" if words else ""))
-    return "\n".join(lines if row.ours else [*lines, "[dim]not run[/]"])
 
 
 def ablated(ablation: Ablation) -> Grid:

@@ -114,7 +114,7 @@ def _csv_lines(protocol: str, row: Row) -> list[list[str]]:
             theirs, said = [""] * 4, ["not run", ""]
             if cell := row.claimed.get(source):
                 plan = spread_of(cell)
-                theirs = [source, exact(cell.value), f"{plan.std:.3g}", plan.source]
+                theirs = [cell.source, exact(cell.value), f"{plan.std:.3g}", plan.source]
             if ours:
                 said = [ours.verdicts[source].word, ours.verdicts[source].why] if source else ["", ""]
             lines.append([*theirs, *mine, *said, protocol, ours.protocol if ours else ""])

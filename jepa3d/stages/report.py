@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 
-from rich.console import Console
-
 from jepa3d import config, store
 from jepa3d.layout import Layout
 from jepa3d.report import card, figures, maps, numbers, page, results, shapes, sources, terminal, text, training
@@ -40,7 +38,7 @@ def report(params: config.Params, layout: Layout) -> None:
     store.write_text(layout.card, card.markdown(model_card) if model_card else "# No trained encoder in this study\n")
     store.write_text(layout.report, rendered)
     store.write_json(layout.metrics, numbers.metrics(study))
-    terminal.show(Console(), found)
+    terminal.show(found)
 
 
 def draw_shapes(params: config.Params, layout: Layout) -> Pictures:

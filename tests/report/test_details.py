@@ -1,0 +1,78 @@
+"""What evaluations say beyond numbers, as pictures: made from findings alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jepa3d.report import details
+from jepa3d.report.study import Outcome, Study
+
+
+def study(**found: dict[str, Any]) -> Study:
+    """One evaluation `e`, run=details; with the metric `score` of .5, and .6 for the run called `best`."""
+    outcomes: dict[str, dict[str, dict[int, Outcome]]] = {}
+    for run, said in found.items():
+        metrics = {"score": 0.6 if run == "best" else 0.5}
+        one = Outcome(metrics, "score", "", (), None, np.zeros(0, int), (), (), {}, said)
+        outcomes[run] = {"e": {0: one, 1: one}}
+    return Study("s", "", tuple(found), ("e",), (0, 1), outcomes, {}, {}, None, {})
+
+
+def test_every_fold_of_every_seed_is_a_dot():
+    [found] = details.few_shot_folds(study(a={"folds": {"knn": [0.4, 0.6]}}, b={"folds": {"knn": [0.5, 0.7]}}))
+    assert (found.name, found.metric) == ("e", "knn")
+    assert [row.values for row in found.rows] == [[40.0, 60.0, 40.0, 60.0], [50.0, 70.0, 50.0, 70.0]]
+    assert found.rows[0].mean == 50.0
+
+
+def test_a_robustness_curve_has_a_line_for_each_run_and_names_the_levels():
+    said = {"curves": {"jitter": [0.9, 0.8, 0.5]}, "levels": {"jitter": [0, 0.01, 0.02]}, "units": {"jitter": "radii"}}
+    [curves] = details.robustness(study(a=said, b=said))["e"]
+    assert [(line.label, line.y) for line in curves.lines] == [("a", [90.0, 80.0, 50.0]), ("b", [90.0, 80.0, 50.0])]
+    assert curves.about == "Severity 1 to 2: 0.01, 0.02 (radii)."
+    assert curves.last == 2
+
+
+def test_a_fine_tuning_has_its_held_out_and_its_test_curve():
+    rows = [{"epoch": 1, "step": 9, "validation": 0.5, "test": 0.4}, {"epoch": 2, "step": 18, "test": 0.6}]
+    [curves] = details.tunings(study(a={"curve": rows}))["e"]
+    held, test = curves.lines[:2]
+    assert (list(held.x), list(held.y), held.dashed) == ([1], [50.0], False)
+    assert (list(test.x), list(test.y), test.dashed) == ([1, 2], [40.0, 60.0], True)
+
+
+EXAMPLE = {
+    "class": "mug",
+    "iou": 0.5,
+    "parts": {"3": "cup", "4": "handle"},
+    "points": [[0.0, 0, 0], [2, 0, 0], [1, 0, 0], [0, 0, 0]],
+    "truth": [3, 3, 4, -1],
+    "predicted": [3, 4, 4, 3],
+}
+
+
+def test_wrong_points_are_red_and_unlabelled_ones_are_no_mistake():
+    found = details.segmented(EXAMPLE)
+    truth, predicted, wrong = found.clouds
+    assert found.title == "mug, IoU 50 %"
+    assert truth.colours[0] == truth.colours[1] != truth.colours[2] != truth.colours[3]
+    assert predicted.colours[1] == predicted.colours[2] == truth.colours[2] == found.legend["handle"]
+    assert wrong.colours == (details.RIGHT, details.WRONG, details.RIGHT, details.RIGHT)
+    assert wrong.title == "wrong: 1 of 4"
+    assert truth.points[:, 0].tolist() == [-1, 1, 0, -1]  # centred, in the unit sphere
+
+
+def test_the_best_runs_shapes_are_shown_and_every_runs_categories():
+    said = {"examples": [EXAMPLE], "per_class": {"mug": {"miou": 0.5, "shapes": 7, "parts": {}}}}
+    [found] = details.segmentations(study(a=said, best=said))
+    assert (found.run, found.seed, len(found.shapes)) == ("best", 0, 1)
+    assert found.categories == [("mug", 7, ["50.0", "50.0"])]
+
+
+def test_a_study_without_details_has_no_pictures_of_them():
+    bare = study(a={})
+    assert details.few_shot_folds(bare) == []
+    assert details.robustness(bare) == details.tunings(bare) == {}
+    assert details.segmentations(bare) == []

@@ -1,0 +1,212 @@
+"""Which numbers of ours stand beside which published ones, and what verdict they get: studies made up in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jepa3d import config, published
+from jepa3d.published import ABSTRACT, DOCUMENT, OURS
+from jepa3d.report import ablations, recipes, tables, text
+from jepa3d.report.study import Outcome, Study
+
+PARAMS = """
+study: paper
+studies:
+  paper:
+    runs: [document, paper, short, two_blocks, scratch]
+    evals: [ft_pb, ft_few_labels, ft_toys, parts]
+    seeds: [0, 1, 2]
+datasets:
+  shapenet55: {kind: shapenet55}
+  pb: {kind: scanobjectnn, variant: pb_t50_rs}
+  toys: {kind: procedural}
+  shapenetpart: {kind: shapenetpart}
+patches:
+  flat1024: {points: 1024, levels: [{num: 64, size: 32}]}
+  flat2048: {points: 2048, levels: [{num: 128, size: 32}]}
+models:
+  paper: {width: 384, depth: 12, heads: 6}
+runs:
+  document: {data: shapenet55, patches: flat1024, model: paper, objective: {kind: jepa}, fit: {epochs: 300}}
+  short: {base: document, fit: {epochs: 20}}
+  two_blocks: {base: document, objective: {mask: {blocks: 2}}}
+  paper:
+    base: document
+    objective:
+      mask: {seeds: fps, block_scale: [0.15, 0.2], context: block}
+      predictor: {kind: cross}
+      loss: cosine
+    fit: {epochs: 150}
+  scratch: {base: document, objective: {kind: scratch}, fit: {steps: 0}}
+evals:
+  ft_pb: {dataset: pb, patches: flat2048, task: {kind: finetune}}
+  ft_few_labels: {dataset: pb, patches: flat2048, task: {kind: finetune, labels: 0.1}}
+  ft_toys: {dataset: toys, patches: flat2048, task: {kind: finetune}}
+  parts: {dataset: shapenetpart, patches: flat2048, task: {kind: part_seg}}
+"""
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> config.Params:
+    path: Path = tmp_path_factory.mktemp("tables") / "params.yaml"
+    path.write_text(PARAMS)
+    return config.load(path)
+
+
+def outcome(accuracy: float, seed: int, community: float = 0.01, shapes: int = 1000) -> Outcome:
+    """`accuracy` of the shapes are right, which ones changes from seed to seed; predictions are 0 and truth is 0."""
+    right = np.random.default_rng(seed).permutation(shapes) < round(accuracy * shapes)
+    score = float(right.mean())
+    return Outcome(
+        {"accuracy": score, "accuracy_community": score + community},
+        "accuracy",
+        "our protocol",
+        (),
+        np.where(right, 0, 1),
+        np.zeros(shapes, np.int64),
+        tuple(map(str, range(shapes))),
+        ("a", "b"),
+        {},
+    )
+
+
+def study(params: config.Params, **accuracies: dict[str, list[float]]) -> Study:
+    """run={evaluation: [accuracy of seed 0, of seed 1, ...]}"""
+    chosen = params.chosen
+    outcomes: dict[str, dict[str, dict[int, Outcome]]] = {run: {} for run in chosen.runs}
+    for run, of_run in accuracies.items():
+        for name, values in of_run.items():
+            outcomes[run][name] = {seed: outcome(value, seed) for seed, value in enumerate(values)}
+    return Study("paper", "", chosen.runs, chosen.evals, chosen.seeds, outcomes, {}, {}, None, {})
+
+
+def line(params: config.Params, found: Study, benchmark: str, title: str) -> tables.Row:
+    sections = [section for table in tables.tables(params, found) for section in table.sections]
+    [section] = [section for section in sections if section.key == benchmark]
+    [row] = [row for row in section.rows if row.title == title]
+    return row
+
+
+def test_without_any_run_every_line_is_there_and_nothing_is_ours(params):
+    found = tables.tables(params, study(params))
+    assert [table.name for table in found] == ["classification", "few_shot", "parts", "frozen"]
+    assert all(table.run == 0 and table.lines > 0 for table in found)
+    assert all(cells[-1] == "not run" for table in found for s in table.sections for cells in text.document_lines(s))
+
+
+def test_the_documents_run_stands_beside_the_documents_number(params):
+    row = line(params, study(params, document={"ft_pb": [0.868, 0.866, 0.870]}), "pb_t50_rs", recipes.DOCUMENTED)
+    assert {source: cell.value for source, cell in row.claimed.items()} == {DOCUMENT: 86.8}
+    honest, community = row.ours
+    assert (honest.title, honest.run, honest.evaluation) == (recipes.HONEST, "document", "ft_pb")
+    assert honest.interval.mean == pytest.approx(86.8)
+    assert honest.interval.low < 86.8 < honest.interval.high
+    assert honest.verdicts[DOCUMENT].word == "reproduced"
+    assert community.title == recipes.AS_PUBLISHED
+    assert community.interval.mean == pytest.approx(87.8)
+
+
+def test_the_papers_run_is_held_against_the_abstract_only(params):
+    row = line(
+        params,
+        study(params, paper={"ft_pb": [0.868, 0.866, 0.870]}),
+        "pb_t50_rs",
+        f"{OURS}, as the paper seems to have it",
+    )
+    assert set(row.ours[0].verdicts) == {ABSTRACT}
+    assert row.claimed[ABSTRACT].value == 88.65
+
+
+def test_a_run_far_off_is_below(params):
+    row = line(params, study(params, document={"ft_pb": [0.800, 0.801, 0.799]}), "pb_t50_rs", recipes.DOCUMENTED)
+    assert row.ours[0].verdicts[DOCUMENT].word == "below"
+
+
+def test_scattered_seeds_cannot_tell_it_from_no_pretraining(params):
+    """.80, .87, .93: the interval of three such seeds is wider than the ten points between 86.8 and 77.2."""
+    row = line(params, study(params, document={"ft_pb": [0.80, 0.87, 0.93]}), "pb_t50_rs", recipes.DOCUMENTED)
+    assert row.ours[0].verdicts[DOCUMENT].word == "inconclusive"
+    assert "from scratch (77.2)" in row.ours[0].verdicts[DOCUMENT].why
+
+
+@pytest.mark.parametrize(
+    ("run", "evaluation"),
+    [("document", "ft_toys"), ("document", "ft_few_labels"), ("short", "ft_pb"), ("two_blocks", "ft_pb")],
+)
+def test_other_data_fewer_labels_or_another_training_is_never_compared(params, run, evaluation):
+    found = study(params, **{run: {evaluation: [0.868, 0.866, 0.870]}})
+    assert sum(table.run for table in tables.tables(params, found)) == 0
+
+
+def test_what_keeps_a_run_on_public_data_from_being_compared_is_said(params):
+    found = study(params, short={"ft_pb": [0.8]}, document={"ft_few_labels": [0.7], "ft_toys": [0.9]})
+    misses = {(miss.run, miss.evaluation): miss.why for miss in tables.near_misses(params, found)}
+    assert misses == {
+        ("short", "ft_pb"): ("fit.epochs: 20 instead of 300",),
+        ("document", "ft_few_labels"): ("task.labels: 0.1 instead of 1.0",),
+    }
+
+
+def test_a_network_from_scratch_is_held_against_the_scratch_row(params):
+    row = line(params, study(params, scratch={"ft_pb": [0.772, 0.774, 0.770]}), "pb_t50_rs", recipes.SCRATCH)
+    assert {source: found.word for source, found in row.ours[0].verdicts.items()} == {
+        DOCUMENT: "reproduced",
+        tables.AUTHORS: "reproduced",
+    }
+    assert row.ours[0].words[0][:2] == ("reproduced", "design document and its authors")
+
+
+def test_every_recipe_has_a_published_number_and_every_benchmark_a_measure():
+    for recipe in recipes.RECIPES:
+        assert any(row.method == recipe.method for row in published.ALL)
+    assert set(recipes.MEASURES) == set(published.BENCHMARKS)
+    assert {key for table in recipes.TABLES for key in table.benchmarks} == set(published.BENCHMARKS)
+
+
+def test_differences_name_the_key_and_both_values():
+    entry: dict[str, Any] = {"fit": {"epochs": 20}, "objective": {"kind": "jepa", "mask": {"blocks": 4}}}
+    requires = {"fit.epochs": 300, "objective.mask.blocks": 4, "model.width": 384}
+    assert recipes.differences(requires, entry) == [
+        "fit.epochs: 20 instead of 300",
+        "model.width: none instead of 384",
+    ]
+
+
+def test_svm_presets_stand_beside_the_authors_who_use_them():
+    assert [reading.metric for reading in recipes.readings("svm_modelnet40", "Point-M2AE")] == [
+        "accuracy_cv",
+        "accuracy_m2ae",
+    ]
+    assert [reading.metric for reading in recipes.readings("svm_modelnet40", OURS)] == ["accuracy_cv"]
+
+
+def test_the_block_ablation_holds_each_row_against_the_others(params):
+    """Two blocks at 85.7: binomial noise alone is more than a point, so neither M = 1 nor M = 4 can be left out."""
+    found = study(params, two_blocks={"ft_pb": [0.857, 0.857, 0.857]})
+    [blocks, ratio, reconstruction] = ablations.ablations(params, found)
+    rows = {row.title: row for row in blocks.rows}
+    assert [row.claimed["pb_t50_rs"] for row in rows.values()] == [84.6, 85.7, 86.8, 86.3]
+    assert not rows["M = 1"].ours
+    [ours] = rows["M = 2"].ours["pb_t50_rs"]
+    assert ours.verdicts[DOCUMENT].word == "inconclusive"
+    assert "M = 4 (86.8)" in ours.verdicts[DOCUMENT].why
+    assert "M = 2" not in ours.verdicts[DOCUMENT].why
+    assert [row.said for row in ratio.rows] == [said for *_, said in published.ABLATION_RATIO]
+    assert (ratio.run, reconstruction.run) == (0, 0)
+
+
+def test_published_numbers_keep_their_digits():
+    assert [tables.exact(value) for value in (90.0, 93.4, 88.65, 0.2)] == ["90.0", "93.4", "88.65", "0.2"]
+
+
+def test_every_published_number_of_a_table_is_a_line_of_the_csv(params):
+    rows = text.csv_rows(tables.tables(params, study(params)))
+    assert all(len(row) == len(text.COLUMNS) for row in rows)
+    claims = {(row[1], row[2], row[3], row[4]) for row in rows[1:]}
+    assert ("pb_t50_rs", recipes.DOCUMENTED, DOCUMENT, "86.8") in claims
+    assert ("pb_t50_rs", "Point-MAE", "README of Point-MAE", "85.18") in claims
+    assert {row[15] for row in rows[1:]} == {"not run"}
