@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import random
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import yaml
@@ -16,6 +26,8 @@ from jepa3d import config, plugins, store
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
 from jepa3d.stages.evaluate import evaluate
+from jepa3d.stages.patchify import patchify
+from jepa3d.stages.pretrain import pretrain
 from jepa3d.tasks import Encoded, Result
 
 TASKS = {
@@ -178,3 +190,161 @@ def test_tasks_that_train_on_get_the_encoder_and_the_data(layout: Layout, monkey
     found = store.read_json(layout.evaluation("jepa", 1, "tuned"))
     assert (found["ids"], found["truth"], found["predicted"]) == (["a", "c"], [0, 1], [1, 0])
     assert len(found["provenance"]["inputs"]) == 3
+
+
+# --- evaluations that train
+
+TUNE = {"hidden": [], "vote": 0, "validation": 0.2, "fit": {"epochs": 4, "batch": 8, "lr": 5e-3, "checkpoint_every": 5}}
+FOLDS = {"way": 2, "shot": 3, "folds": 2, "hidden": [], "fit": {"steps": 2, "batch": 4}}
+
+
+@pytest.fixture
+def trained(tiny: dict, write: Callable[[Any], Path], layout: Layout, toys: Path) -> Iterator[config.Params]:
+    """A study with a scratch encoder, whose evaluations train on."""
+    jaxtyping.config.update("jaxtyping_disable", True)  # signatures are checked elsewhere; here it would take long
+    tiny["evals"]["tuned"] = {"dataset": "toys", "task": {"kind": "finetune", **TUNE}}
+    tiny["evals"]["folds"] = {"dataset": "toys", "task": {"kind": "few_shot_finetune", **FOLDS}}
+    params = config.load(write(tiny))
+    patchify(params, layout, "flat", "toys")
+    pretrain(params, layout, "scratch", 0)
+    yield params
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_a_fine_tuning_is_a_finding_with_its_curve_and_leaves_no_state(trained: config.Params, layout: Layout):
+    evaluate(trained, layout, "scratch", "tuned", 0)
+    found = store.read_json(layout.evaluation("scratch", 0, "tuned"))
+    assert found["headline"] == "accuracy"
+    assert [row["epoch"] for row in found["details"]["curve"]] == [1, 2, 3, 4]
+    assert np.mean(np.array(found["predicted"]) == found["truth"]) == found["metrics"]["accuracy"]
+    assert "ON TEST" in found["protocol"]
+    assert not layout.evaluation_state("scratch", 0, "tuned").exists()
+
+
+def test_killed_at_random_moments_a_fine_tuning_ends_in_the_same_bytes(trained: config.Params, layout: Layout):
+    importlib.import_module("torch._dynamo")  # once, here: the first step of every child would
+    path, state = layout.evaluation("scratch", 0, "tuned"), layout.evaluation_state("scratch", 0, "tuned")
+    assert os.waitpid(in_child(lambda: evaluate(trained, layout, "scratch", "tuned", 0)), 0)[1] == 0
+    undisturbed = path.read_bytes()
+    path.unlink()
+
+    def newest() -> str:
+        return max((checkpoint.name for checkpoint in state.glob("step*.pt")), default="")
+
+    moments, status, kills = random.Random(0), -1, 0
+    while status != 0:
+        before, child = newest(), in_child(lambda: evaluate(trained, layout, "scratch", "tuned", 0))
+        while newest() <= before and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            time.sleep(0.002)
+        if kills < 4:
+            time.sleep(moments.uniform(0, 0.03))
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        kills += status != 0
+    assert kills >= 3
+    assert path.read_bytes() == undisturbed
+    assert not state.exists()
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Do the work in a process of its own; its exit code is 0 when it ended well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks where there are threads
+        child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return child
+
+
+def test_parts_that_were_jobs_and_the_call_by_hand_find_the_same(trained: config.Params, layout: Layout):
+    path = layout.evaluation("scratch", 0, "folds")
+    evaluate(trained, layout, "scratch", "folds", 0)
+    by_hand = path.read_bytes()
+    shutil.rmtree(layout.part("scratch", 0, "folds", 0).parent)
+    for number in (1, 0):
+        evaluate(trained, layout, "scratch", "folds", 0, part=number)
+        part = store.read_json(layout.part("scratch", 0, "folds", number))
+        assert (part["part"], part["eval"], part["seed"]) == (number, "folds", 0)
+        assert not (layout.evaluation_state("scratch", 0, "folds") / f"part{number}").exists()
+    evaluate(trained, layout, "scratch", "folds", 0)
+    assert path.read_bytes() == by_hand
+    found = store.read_json(path)
+    accuracies = [fold["accuracy"] for fold in found["details"]["folds"]]
+    assert found["metrics"]["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert found["predicted"] is None
+
+
+def test_parts_that_are_there_are_not_computed_again_unless_they_are_of_other_settings(
+    trained: config.Params, layout: Layout, monkeypatch: pytest.MonkeyPatch
+):
+    evaluate(trained, layout, "scratch", "folds", 0)
+    computed = []
+    task = plugins.find("tasks", "few_shot_finetune")
+    monkeypatch.setattr(
+        task,
+        "part",
+        lambda given, settings, seed, number: computed.append(number) or Result({"accuracy": 0.5, "queries": 1.0}),
+    )
+    evaluate(trained, layout, "scratch", "folds", 0)
+    assert computed == []
+    layout.part("scratch", 0, "folds", 1).write_text("damaged")
+    evaluate(trained, layout, "scratch", "folds", 0)
+    assert computed == [1]
+    entry = trained.evals["folds"]
+    other = entry.model_copy(update={"task": {**entry.task, "dropout": 0.25}})
+    trained = trained.model_copy(update={"evals": {**trained.evals, "folds": other}})
+    evaluate(trained, layout, "scratch", "folds", 0)
+    assert computed == [1, 0, 1]
+
+
+def test_parts_of_two_versions_of_the_code_are_said_to_be(trained: config.Params, layout: Layout):
+    path = layout.part("scratch", 0, "folds", 1)
+    evaluate(trained, layout, "scratch", "folds", 0)
+    part = store.read_json(path)
+    part["provenance"]["code"] = "0123456789abcdef"
+    store.write_json(path, part)
+    evaluate(trained, layout, "scratch", "folds", 0)
+    notes = store.read_json(layout.evaluation("scratch", 0, "folds"))["notes"]
+    assert any("2 versions of the code" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "says"),
+    [
+        ("folds", 2, r"(?s)evals.folds: has no part 2.*0 to 1"),
+        ("tuned", 0, r"(?s)evals.tuned: has no part 0.*in one go"),
+    ],
+)
+def test_a_part_that_there_is_not_is_a_problem(trained: config.Params, layout: Layout, name: str, part: int, says: str):
+    with pytest.raises(Problem, match=says):
+        evaluate(trained, layout, "scratch", name, 0, part=part)
+
+
+def test_a_run_without_weights_to_train_on_is_a_problem(
+    trained: config.Params, layout: Layout, tiny: dict, write: Callable[[Any], Path]
+):
+    tiny["runs"]["hand"] = {"base": "scratch", "objective": {"kind": "hand_made"}}
+    params = config.load(write(tiny))
+    pretrain(params, layout, "hand", 0)
+    with pytest.raises(Problem, match="'hand_made' has nothing that could be trained on"):
+        evaluate(params, layout, "hand", "tuned", 0)
+    assert not layout.evaluation("hand", 0, "tuned").exists()
+
+
+def test_few_shot_takes_the_folds_that_the_features_file_names(layout: Layout):
+    ids = [f"2way_5shot/{i // 15}/{'test' if i % 15 >= 10 else 'train'}/{i % 15:04d}" for i in range(30)]
+    split = ["test" if i % 15 >= 10 else "train" for i in range(30)]
+    label = np.array([0, 1] * 5 + [0, 1, 0, 1, 0] + [1, 2] * 5 + [1, 2, 1, 2, 1])
+    x = (np.eye(3)[label] + 0.01).astype(np.float32)
+    features(layout.features("jepa", 0, "toys"), target=False, context=x, label=label, split=split, id=ids)
+    task = {"kind": "few_shot", "way": 2, "shot": 5, "folds": 2}
+    evaluate(params_with({"stored": task}), layout, "jepa", "stored", 0)
+    metrics = store.read_json(layout.evaluation("jepa", 0, "stored"))["metrics"]
+    assert metrics["linear"] == 1.0
+    assert metrics["queries"] == 2.5
+    with pytest.raises(Problem, match="10 folds, but the data set stores 2"):
+        evaluate(params_with({"stored": task | {"folds": 10}}), layout, "jepa", "stored", 0)
