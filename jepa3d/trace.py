@@ -28,7 +28,7 @@ def trace(path: Path, run: str, evaluation: str) -> int:
     console.print(f"[bold]{escape(str(path))}[/bold]  {run}  {evaluation}")
     for name, spread in found.items():
         values = "  ".join(f"{value:.4g}" for value in spread["values"])
-        console.print(f"  {name:<20} {spread['mean']:.4g} ± {spread['std']:.2g}   of  {values}")
+        console.print(f"  {name:<22} {spread['mean']:.4g} ± {spread['std']:.2g}   of  {values}")
     results = sorted(path for path in chain.inputs(path) if _is_of(path, run, evaluation))
     if not results:
         results = sorted(layout.results.glob(f"evals/{run}/seed*/{evaluation}.json"))
@@ -116,9 +116,8 @@ class Chain:
         for key, value in stamp["settings"].items():
             self._field(depth, "settings", f"{key}: {json.dumps(value)}")
         job = f", Slurm job {made['slurm_job']}" if made["slurm_job"] else ""
-        self._field(
-            depth, "made", f"{made['at']}, {made['seconds']:g} s after the start of '{_line(made['command'])}'{job}"
-        )
+        took = f"{made['seconds']:g} s after the start of '{' '.join(made['command'])}'"
+        self._field(depth, "made", f"{made['at']}, {took}{job}")
         commit = "no git checkout" if git is None else f"commit {git['commit'][:SHOWN]}"
         commit += f" with changes {git['changes']}" if git and git["changes"] else ""
         self._once(depth, "code", f"jepa3d {stamp['jepa3d']}, sources {stamp['code']}, {commit}")
