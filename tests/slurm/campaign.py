@@ -84,7 +84,7 @@ def main() -> None:
     ):
         params = changed(PARAMS, steps=STEPS, checkpoint_every=5)
         study = Study.clone(Path(folder) / "clone", slurm, params, CLUSTER | {"ranks_per_node": 1})
-        study.snakemake("all_embed").succeed(900)
+        study.snakemake("all_embed").succeed()
         undisturbed = study.weights(), features(study)
         for number, faults in enumerate(TRAININGS):
             if options.only is None or number in options.only:
@@ -123,13 +123,13 @@ def train(study: Study, faults: list[str], tally: Tally) -> None:
         tally.faults[name] += 1
         command = go_on(study, command, name, tally, "all_pretrain")
         say(f"  {name} at step {step}: {'went on' if tally.alone[name] else tally.said.get(name)}")
-    command.succeed(900)
+    command.succeed()
 
 
 def go_on(study: Study, command: Command, name: str, tally: Tally, target: str) -> Command:
     """The command that goes on after a fault: the same one, or given again if it has ended."""
     fault = FAULTS.get(name)
-    ended = command.wait(600) is not None if fault and not fault.survived else settle(lambda: command.ended, 3)
+    ended = command.wait() is not None if fault and not fault.survived else settle(lambda: command.ended, 3)
     if not ended or command.wait() == 0:
         tally.alone[name] += 1
         return command
@@ -146,10 +146,10 @@ def embed(study: Study, name: str, tally: Tally) -> None:
     ORDINARY[name](study, command)
     name = f"{name}, ordinary job"
     tally.faults[name] += 1
-    if command.wait(900):
+    if command.wait():
         tally.again[name] += 1
         tally.said[name] = last_words(command)
-        study.snakemake("all_embed").succeed(900)
+        study.snakemake("all_embed").succeed()
     else:
         tally.alone[name] += 1
 

@@ -25,5 +25,7 @@ def slurm() -> Iterator[Slurm]:
 
 
 @pytest.fixture(scope="session")
-def study(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return Study.clone(tmp_path_factory.mktemp("study") / "clone", slurm)
+def study(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    clone = Study.clone(tmp_path_factory.mktemp("study") / "clone", slurm)
+    yield clone
+    clone.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -46,7 +47,7 @@ PARAMS: dict[str, Any] = {
     },
 }
 CLUSTER = {"nodes": 2, "ranks_per_node": 2, "gpu": False, "cpus_per_rank": 1, "minutes": 20, "notice": 30, "poll": 0.5}
-PATIENCE = 300.0  # seconds that a training may take on a busy machine
+PATIENCE = 900.0  # seconds that a training may take on a busy machine
 
 
 @dataclass
@@ -168,6 +169,13 @@ class Study:
             if "pretrain jepa" in values["command"] and "SLURM_JOB_ID" not in values and "/sh" not in values["command"]
             and "python" in values["command"].split()[0] and "snakemake" not in values["command"]
         ]  # fmt: skip
+
+    def end(self) -> None:
+        """End whatever a test that failed has left."""
+        self.slurm.cancel_all()
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         """A signal for one process of this study."""

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slurm
 
 def test_the_study_runs_to_the_end_and_then_there_is_nothing_to_do(study: Study):
     """`snakemake --profile slurm all` from a fresh clone, with a pretraining of two nodes with two ranks each."""
-    study.snakemake("all").succeed(600)
+    study.snakemake("all").succeed()
     metrics = store.read_json(study.layout.metrics)
     assert metrics["jepa"]["linear"]["accuracy"]["n"] == 1
     cost = store.read_jsonl(study.layout.curve("jepa", 0))[-1]["cost"]
@@ -50,7 +50,7 @@ def test_faults_of_all_kinds_change_no_bit_of_the_weights(study: Study):
     command = study.snakemake("all")
     study.wait_for_step(STEPS * 6 // 8, command)
     FAULTS["snakemake killed"].inject(study, command)
-    study.snakemake("all").succeed(600)
+    study.snakemake("all").succeed()
     assert study.weights() == undisturbed
     assert not orphans(study)
     pretrainings = len(study.slurm.jobs()) - before - 4  # embed, evaluations, report; nothing was there to embed before
