@@ -140,9 +140,11 @@ class Job:
         except Problem as problem:
             self._leave(rank.number, life, 2, problem.args)
         except Exception as error:
-            traceback.print_exc()
             words = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], f"on rank {rank.number}"
-            self._leave(rank.number, life, 1, words, bool(PEER.search(words[0])))
+            peer = bool(PEER.search(words[0]))
+            if not peer:  # where another rank is missed, the place in the code says nothing
+                traceback.print_exc()
+            self._leave(rank.number, life, 1, words, peer)
         if code > 128:
             self._stopped(rank.number, life, code)
         elif rank.number == 0:

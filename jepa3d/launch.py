@@ -41,42 +41,73 @@ FOREVER = 60 * 24 * 3650  # minutes: on this machine there is no time limit
 NO_LIMIT = 10**6  # time-outs that submitit lets pass: with limits of minutes it counts every signal as one
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a job is to do: a verb of `jepa3d`, the file that it makes last, and what the words about it need."""
+
+    place: Place
+    label: str
+    source: Path  # params.yaml, of which the job keeps a copy for all its lives
+    arguments: tuple[str, ...]  # from `--results` on
+    settings: str  # a digest of what of params.yaml it depends on
+    inputs: tuple[Path, ...]
+    result: Path
+    cancel: str  # the command that ends it
+
+
 def launch(
     params: config.Params, source: Path, layout: Layout, run: str, seed: int, where: Where, cluster: Cluster
 ) -> int:
-    """Submit the training, or find its running job; follow it to its end, and return its exit code.
+    """Submit a training, or find its running job; follow it to its end, and return its exit code.
 
     `source` is the params.yaml that `params` came from. Raises a Problem for what is known before a submission.
     """
     entry: config.Run = params.pick("runs", run)
     cluster = cluster if entry.fit.steps != 0 else cluster.single()
     check_share(cluster, entry.fit, run)
-    place, label = Place.of(layout, run, seed), f"{run} seed {seed}"
-    settings = _digest(config.run_slice(params, run))
-    with _onlooker(run, seed) as onlooker:
+    work = Work(
+        place=Place.of(layout, run, seed),
+        label=f"{run} seed {seed}",
+        source=source,
+        arguments=(
+            f"--results={layout.results}",
+            f"--threads={cluster.cpus_per_rank}",
+            "pretrain",
+            run,
+            f"--seed={seed}",
+        ),
+        settings=hashlib.sha256(json.dumps(config.run_slice(params, run), sort_keys=True).encode()).hexdigest(),
+        inputs=tuple(
+            path for data in entry.data for path in (layout.canonical(data), layout.patches(entry.patches, data))
+        ),
+        result=layout.encoder(run, seed),
+        cancel=f"jepa3d cancel {run} --seed {seed}",
+    )
+    return attend(work, where, cluster)
+
+
+def attend(work: Work, where: Where, cluster: Cluster) -> int:
+    """The launcher proper: find the job or submit it, follow it, tidy up after a good end. Returns its exit code."""
+    place = work.place
+    with _onlooker(work) as onlooker:
         with _lock(place.folder) as lock:
             record = running(place)
-            if record is not None and record["settings"] != settings:
+            if record is not None and record["settings"] != work.settings:
                 raise Problem(
-                    f"{label}: job {record['id']} trains it with other settings",
+                    f"{work.label}: job {record['id']} trains it with other settings",
                     "params.yaml was changed while it ran",
-                    f"wait for it, or end it: jepa3d cancel {run} --seed {seed}",
+                    f"wait for it, or end it: {work.cancel}",
                 )
-            if record is not None:
-                say(f"{label}: job {record['id']} is under way; its log: {place.log(record['id'], 0)}")
-            elif _completed(place, settings, layout.encoder(run, seed)):
+            if record is None and _completed(work):
                 return _clear(place)
-            else:
-                place.params.parent.mkdir(parents=True, exist_ok=True)
-                store.write_text(place.params, source.read_text(encoding="utf-8"))  # for all lives of the job
-                command = [f"--params={place.params}", f"--results={layout.results}"]
-                command += [f"--threads={cluster.cpus_per_rank}", "pretrain", run, f"--seed={seed}"]
-                record = _submit(place, where, cluster, command, settings, lock)
-                size = f"{cluster.ranks} rank{'s' if cluster.ranks > 1 else ''} on {cluster.nodes} node"
-                size += "s" if cluster.nodes > 1 else ""
-                say(f"{label}: job {record['id']} ({where}), {size}; its log: {place.log(record['id'], 0)}")
+            words = "is under way"
+            if record is None:
+                record = _submit(work, where, cluster, lock)
+                words = f"({where}), {cluster.ranks} rank{'s'[: cluster.ranks > 1]}"
+                words += f" on {cluster.nodes} nodes" if cluster.nodes > 1 else ""
+            say(f"{work.label}: job {record['id']} {words}; its log: {place.log(record['id'], 0)}")
         onlooker.job, onlooker.where = record["id"], record["where"]
-        code = follow(place, record, cluster, layout.encoder(run, seed))
+        code = follow(place, record, cluster, work.result)
     return _clear(place) if code == 0 else code
 
 
@@ -94,6 +125,7 @@ def cancel(layout: Layout, run: str, seed: int) -> str:
         while patiently(queue.look, record["id"]).phase != "ended":
             time.sleep(LOOK)
         place.record.unlink(missing_ok=True)
+        place.wanted.unlink(missing_ok=True)
     return f"{run} seed {seed}: job {record['id']} is cancelled; 'jepa3d pretrain' goes on from its last checkpoint"
 
 
@@ -134,11 +166,17 @@ def running(place: Place) -> dict[str, Any] | None:
     return record
 
 
-def _completed(place: Place, settings: str, encoder: Path) -> bool:
-    """Whether the job on record, of these very settings, has trained to the end, and its results are still there."""
-    if not (place.record.exists() and place.end(0).exists() and encoder.exists()):
+def _completed(work: Work) -> bool:
+    """Whether the job on record did this very work to the end while nobody looked, and its result is still there."""
+    place = work.place
+    if not (place.record.exists() and place.end(0).exists() and work.result.exists()):
         return False
-    return bool(store.read_json(place.record)["settings"] == settings and store.read_json(place.end(0))["code"] == 0)
+    ended = place.end(0).stat().st_mtime
+    return bool(
+        store.read_json(place.record)["settings"] == work.settings
+        and store.read_json(place.end(0))["code"] == 0
+        and all(path.exists() and path.stat().st_mtime < ended for path in work.inputs)
+    )
 
 
 def _clear(place: Place) -> int:
@@ -150,19 +188,19 @@ def _clear(place: Place) -> int:
 # --- submitting
 
 
-def _submit(
-    place: Place, where: Where, cluster: Cluster, command: list[str], settings: str, lock: int
-) -> dict[str, Any]:
+def _submit(work: Work, where: Where, cluster: Cluster, lock: int) -> dict[str, Any]:
     """Have the helper submit the job; it keeps the lock even if this process is killed. Returns the new record."""
+    place = work.place
     for old in (*place.folder.glob("end*.json"), *place.folder.glob("meet-*"), place.record):
         old.unlink(missing_ok=True)
+    store.write_text(place.params, work.source.read_text(encoding="utf-8"))
     wanted = {
         "where": where,
         "cluster": cluster.model_dump(mode="json"),
         "name": place.name,
-        "command": command,
+        "command": [f"--params={place.params}", f"--threads={cluster.cpus_per_rank}", *work.arguments],
         "cwd": str(Path.cwd()),
-        "settings": settings,
+        "settings": work.settings,
         "host": os.uname().nodename,
     }
     store.write_json(place.wanted, wanted)
@@ -275,8 +313,8 @@ def _refused(said: str) -> Problem:
     """What sbatch said, as a Problem that names the field to change."""
     words = " ".join(said.replace("sbatch: error:", "").split())
     fields = {
-        "partition": "partition",
         "account": "account",
+        "partition": "partition",
         "qos": "qos",
         "feature": "constraint",
         "time limit": "minutes",
@@ -312,7 +350,7 @@ class _Detached(BaseException):
 
 
 @contextlib.contextmanager
-def _onlooker(run: str, seed: int) -> Iterator[_Onlooker]:
+def _onlooker(work: Work) -> Iterator[_Onlooker]:
     """A launcher that is told to end says what becomes of the job, and ends at once: the job goes on."""
     onlooker = _Onlooker()
 
@@ -328,10 +366,7 @@ def _onlooker(run: str, seed: int) -> Iterator[_Onlooker]:
         what = f"job {onlooker.job} goes on" if onlooker.job else "a job may have been submitted, and goes on"
         scancel = f" (or: scancel {onlooker.job})" if onlooker.where == "slurm" else ""
         with contextlib.suppress(OSError):  # the terminal may be gone
-            say(
-                f"\n{run} seed {seed}: {what}; the same command follows it again\n"
-                f"  to end it: jepa3d cancel {run} --seed {seed}{scancel}"
-            )
+            say(f"\n{work.label}: {what}; the same command follows it again\n  to end it: {work.cancel}{scancel}")
         raise SystemExit(128 + detached.number) from None
     finally:
         for number, handler in before.items():
@@ -362,7 +397,3 @@ def _flock(handle: int, path: Path) -> bool:
         say(f"{path}: no locks here ({error.strerror}); a job that is not the one on record will do nothing")
         return False
     return True
-
-
-def _digest(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

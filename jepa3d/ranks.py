@@ -118,10 +118,10 @@ def parallel(module: nn.Module, world: World) -> Any:
     """The module, whose gradients are averaged over the ranks in every backward pass that is not `unaveraged`."""
     if world.size == 1:
         return module
+    make: Any = nn.parallel.DistributedDataParallel
     # the buffers are equal by what is computed; newer versions of torch have another name for not sending them
-    parameters = inspect.signature(nn.parallel.DistributedDataParallel).parameters
-    buffers = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"
-    return nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True, **{buffers: False})
+    new = "forward_sync_buffers" in inspect.signature(make).parameters
+    return make(module, gradient_as_bucket_view=True, **{"forward_sync_buffers" if new else "broadcast_buffers": False})
 
 
 def unaveraged(module: Any) -> contextlib.AbstractContextManager[None]:

@@ -1,0 +1,411 @@
+"""The launcher: one submission whatever happens to it, the job's log and exit code, and words about every end.
+
+The jobs are real ones of submitit's local executor, on this machine. What their ranks do is not `jepa3d` but a
+stand-in that waits for a file and does what is written there: so the tests hold every moment of a job in their hands.
+Real trainings on several ranks are at the end (slow); a real Slurm is in tests/slurm.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jepa3d import launch, queues, store
+from jepa3d.cluster import Cluster
+from jepa3d.job import LIVES, Job, Place
+from jepa3d.layout import Layout
+from jepa3d.problem import Problem
+
+PATIENCE = 60.0
+
+# stands in for the module jepa3d.__main__ in the processes of a job
+STAND_IN = """
+import os, signal, sys, time, types
+from pathlib import Path
+
+def app(arguments, standalone_mode):
+    from jepa3d.problem import Problem
+    rank, folder = os.environ["RANK"], Path(os.environ["STAND_IN"])
+    with (folder / "started").open("a") as file:
+        file.write(f"rank {rank} of {os.environ['WORLD_SIZE']}: {' '.join(arguments[1:])}\\n")
+    print(f"rank {rank} works", file=sys.stderr, flush=True)
+    while not (folder / "go").exists():
+        time.sleep(0.02)
+    plan = (folder / "go").read_text()
+    if plan == "problem" and rank == "1":
+        raise Problem("the disk is full", "no space", "free some")
+    if plan == "kill" and rank == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if plan in ("problem", "kill"):
+        time.sleep(0.3)
+        raise RuntimeError("Connection closed by peer")
+    if plan == "requeue" and not (folder / f"lived{rank}").exists():
+        (folder / f"lived{rank}").touch()
+        return 128 + signal.SIGUSR2
+    (folder / "result").touch()
+    return 0
+
+if os.environ.get("RANK") or os.environ.get("SUBMITIT_EXECUTOR"):
+    module = types.ModuleType("jepa3d.__main__")
+    module.app = app
+    sys.modules["jepa3d.__main__"] = module
+"""
+
+LAUNCHER = """
+import sys
+from pathlib import Path
+from jepa3d import launch
+from jepa3d.cluster import Cluster
+from jepa3d.job import Place
+from jepa3d.problem import Problem
+
+folder, where, settings = sys.argv[1:]
+folder = Path(folder)
+work = launch.Work(Place(folder / "state" / "launch", "test-job"), "test", folder / "params.yaml", ("do", "this"),
+                   settings, (), folder / "result", "jepa3d cancel it")
+try:
+    sys.exit(launch.attend(work, where, Cluster(ranks_per_node=2, cpus_per_rank=1, poll=0.2)))
+except Problem as problem:
+    print(problem, file=sys.stderr)
+    sys.exit(2)
+"""
+
+
+class Launching:
+    """Launchers of one and the same job, each a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.place = folder, Place(folder / "state" / "launch", "test-job")
+        self.running: list[subprocess.Popen[str]] = []
+        self.environment = os.environ | {"STAND_IN": str(folder), "PYTHONPATH": str(folder / "path")}
+
+    def start(self, where: str = "local", settings: str = "these") -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", LAUNCHER, str(self.folder), where, settings]
+        self.running.append(subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=self.environment))
+        return self.running[-1]
+
+    def go(self, plan: str) -> None:
+        store.write_text(self.folder / "go", plan)
+
+    def started(self) -> list[str]:
+        path = self.folder / "started"
+        return sorted(path.read_text().splitlines()) if path.exists() else []
+
+    def wait(self, condition: Callable[[], Any]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    def working(self) -> None:
+        self.wait(lambda: len(self.started()) == 2 and self.place.record.exists())
+
+
+@pytest.fixture
+def launching(tmp_path: Path) -> Iterator[Launching]:
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(STAND_IN)
+    (tmp_path / "params.yaml").write_text("study: x\n")
+    found = Launching(tmp_path)
+    yield found
+    for launcher in found.running:
+        launcher.kill()
+        launcher.wait()
+        launcher.stderr.close()  # type: ignore[union-attr]
+    if (job := queues.Local().find("", found.place.jobs)) is not None:
+        queues.Local().cancel(job)
+
+
+def said(launcher: subprocess.Popen[str]) -> tuple[int, str]:
+    words = launcher.communicate(timeout=PATIENCE)[1]
+    return launcher.returncode, words
+
+
+def test_a_job_is_submitted_once_whatever_happens_to_its_launchers(launching: Launching):
+    first, beside = launching.start(), launching.start()  # at the same moment
+    launching.working()
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    again = launching.start()
+    other = launching.start(settings="others")
+    assert said(other) == (2, ANY("trains it with other settings", "jepa3d cancel it"))
+    interrupted = launching.start()
+    assert "is under way" in interrupted.stderr.readline()  # type: ignore[union-attr]
+    interrupted.send_signal(signal.SIGINT)
+    assert said(interrupted) == (
+        130,
+        ANY("goes on; the same command follows it again", "to end it: jepa3d cancel it"),
+    )
+    launching.go("end")
+    for launcher in (again, beside):
+        assert said(launcher) == (0, ANY("rank 0 works"))
+    assert launching.started() == [f"rank {rank} of 2: --threads=1 do this" for rank in (0, 1)]
+    assert not launching.place.folder.parent.exists()  # tidied up
+
+
+def test_a_rank_that_fails_is_the_one_that_is_shown_and_its_code_is_the_launchers(launching: Launching):
+    launcher = launching.start()
+    launching.working()
+    launching.go("problem")
+    code, words = said(launcher)
+    assert code == 2
+    assert "rank 1 failed first" in words
+    assert "the disk is full\n  no space\n  free some" in words
+    assert launching.place.log(store.read_json(launching.place.record)["id"], 1).exists()  # the log stays
+
+
+def test_a_rank_that_is_killed_is_missed_and_the_same_command_starts_again(launching: Launching):
+    launcher = launching.start()
+    launching.working()
+    launching.go("kill")
+    code, words = said(launcher)
+    assert code == 1
+    assert "rank 1 ended without a word" in words
+    assert "the same command goes on from the last checkpoint" in words
+    launching.go("end")
+    assert said(launching.start())[0] == 0
+    assert len(launching.started()) == 4
+
+
+def test_a_job_that_is_told_to_stop_has_another_life(launching: Launching):
+    launching.go("requeue")
+    assert said(launching.start())[0] == 0
+    assert len(launching.started()) == 4  # two lives of two ranks
+
+
+def test_a_job_that_ended_while_nobody_looked_is_not_done_again(launching: Launching):
+    launcher = launching.start()
+    launching.working()
+    launcher.kill()
+    launching.go("end")
+    job = store.read_json(launching.place.record)["id"]
+    launching.wait(lambda: queues.identity(int(job.split(":")[0])) is None)
+    assert said(launching.start()) == (0, "")
+    assert len(launching.started()) == 2
+
+
+def test_a_machine_without_slurm_refuses_in_three_lines(launching: Launching):
+    launching.environment["PATH"] = "/nowhere"
+    code, words = said(launching.start("slurm"))
+    assert code == 2
+    assert words.splitlines()[0] == "--launch slurm: there is no 'sbatch' on this machine"
+    assert len(words.splitlines()) == 3
+    assert not launching.place.wanted.exists()
+
+
+class ANY:
+    """Equal to a text that has all of some words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def __eq__(self, text: object) -> bool:
+        return isinstance(text, str) and all(word in text for word in self.words)
+
+    def __repr__(self) -> str:
+        return f"a text with {self.words}"
+
+
+# --- without any job
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ("sbatch: error: invalid partition specified: nosuch", "partition"),
+        ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination", "account"),
+        ("sbatch: error: Batch job submission failed: Invalid qos specification", "qos"),
+        ("sbatch: error: Batch job submission failed: Requested time limit is invalid", "minutes"),
+        ("sbatch: error: Batch job submission failed: Invalid feature specification", "constraint"),
+        ("sbatch: error: Memory specification can not be satisfied", "memory_gb"),
+        ("sbatch: error: something else", "ask the site"),
+    ],
+)
+def test_what_sbatch_refuses_names_the_field_to_change(said: str, field: str):
+    problem = launch._refused(said)
+    assert field in problem.mend
+    assert "sbatch: error" not in problem.why
+
+
+def test_every_run_and_seed_of_every_folder_has_a_job_name_of_its_own(tmp_path: Path):
+    folders = Layout(tmp_path / "a"), Layout(tmp_path / "b")
+    places = [Place.of(layout, run, seed) for layout in folders for run in ("jepa", "mae") for seed in (0, 1)]
+    assert len({place.name for place in places}) == 8
+    assert all(re.fullmatch(r"jepa3d-\w+-seed\d-[0-9a-f]{8}", place.name) for place in places)
+    assert places[0] == Place.of(Layout(tmp_path / "." / "a"), "jepa", 0)
+
+
+class Queue:
+    """A queue that knows one job."""
+
+    def __init__(self, job: str | None) -> None:
+        self.job = job
+        self.cancelled: list[str] = []
+
+    def find(self, name: str, folder: Path) -> str | None:
+        return self.job
+
+    def look(self, job: str) -> queues.Look:
+        return queues.Look("running" if job == self.job else "ended", "")
+
+    def cancel(self, job: str) -> None:
+        self.cancelled.append(job)
+        self.job = None
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    found = Place(tmp_path / "launch", "name")
+    found.jobs.mkdir(parents=True)
+    return found
+
+
+def wanted(place: Place) -> None:
+    store.write_json(place.wanted, {"where": "slurm", "settings": "s", "host": os.uname().nodename, "name": "name"})
+
+
+def test_a_job_that_never_came_on_record_is_found_by_its_name(place: Place, monkeypatch: pytest.MonkeyPatch):
+    """The machine went down between sbatch and the record."""
+    monkeypatch.setitem(queues.QUEUES, "slurm", Queue("12"))
+    assert launch.running(place) is None  # nothing was ever submitted from here
+    wanted(place)
+    (place.jobs / "12_submitted.pkl").touch()
+    assert launch.running(place) == {"id": "12", "where": "slurm", "settings": "s", "host": os.uname().nodename}
+    assert store.read_json(place.record)["id"] == "12"
+
+
+def test_a_job_whose_submission_was_cut_off_is_cancelled(place: Place, monkeypatch: pytest.MonkeyPatch):
+    """It is in the queue, but what it is to do was never written."""
+    queue = Queue("12")
+    monkeypatch.setitem(queues.QUEUES, "slurm", queue)
+    wanted(place)
+    assert launch.running(place) is None
+    assert queue.cancelled == ["12"]
+
+
+def test_a_job_on_another_machine_cannot_be_seen_from_here(place: Place):
+    store.write_json(place.record, {"id": "7:8", "where": "local", "settings": "s", "host": "elsewhere"})
+    with pytest.raises(Problem, match="was started on elsewhere"):
+        launch.running(place)
+
+
+def test_a_scheduler_that_is_silent_for_a_while_is_asked_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    queue = Queue("12")
+    answers = iter([queues.Unreachable("down"), queues.Unreachable("down"), queues.Look("running", "RUNNING")])
+
+    def look(job: str) -> queues.Look:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    queue.look = look  # type: ignore[method-assign]
+    monkeypatch.setitem(queues.QUEUES, "slurm", queue)
+    monkeypatch.setattr("jepa3d.follow.time.sleep", lambda seconds: None)
+    store.write_json(place.record, {"id": "12", "where": "slurm", "settings": "s", "host": "login"})
+    assert launch.running(place) is not None
+    assert capsys.readouterr().err.count("the scheduler does not answer (down)") == 2
+
+
+def test_this_process_does_not_train_beside_a_job(layout: Layout, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(queues.QUEUES, "slurm", Queue("12"))
+    launch.refuse_beside(layout, "jepa", 0)
+    record = {"id": "12", "where": "slurm", "settings": "s", "host": "login"}
+    store.write_json(Place.of(layout, "jepa", 0).record, record)
+    with pytest.raises(Problem, match="jepa seed 0: job 12 trains it"):
+        launch.refuse_beside(layout, "jepa", 0)
+
+
+def test_cancelling_ends_the_job_and_forgets_it(layout: Layout, monkeypatch: pytest.MonkeyPatch):
+    queue = Queue("12")
+    monkeypatch.setitem(queues.QUEUES, "slurm", queue)
+    assert launch.cancel(layout, "jepa", 0) == "jepa seed 0: no job is waiting or running"
+    assert not layout.state("jepa", 0).exists()  # and leaves nothing behind
+    place = Place.of(layout, "jepa", 0)
+    store.write_json(place.record, {"id": "12", "where": "slurm", "settings": "s", "host": "login"})
+    assert "job 12 is cancelled" in launch.cancel(layout, "jepa", 0)
+    assert queue.cancelled == ["12"]
+    assert not place.record.exists()
+    assert launch.cancel(layout, "jepa", 0) == "jepa seed 0: no job is waiting or running"
+
+
+def test_a_lock_whose_folder_was_tidied_up_is_taken_again(tmp_path: Path):
+    folder = tmp_path / "launch"
+    with launch._lock(folder):
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", "import sys, pathlib; from jepa3d.launch import _lock\n"
+             "with _lock(pathlib.Path(sys.argv[1])): print(pathlib.Path(sys.argv[1], 'lock').exists())", str(folder)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        time.sleep(1.5)
+        (folder / "lock").unlink()
+        folder.rmdir()
+    assert waiting.communicate(timeout=PATIENCE)[0] == "True\n"
+
+
+def test_lives_without_progress_end(place: Place):
+    job = Job(place, [], "", False, True, "slurm")
+    for _ in range(LIVES):
+        job._note_life()
+    (place.folder.parent / "step000000010.pt").touch()
+    job._note_life()  # it got further
+    for _ in range(LIVES - 1):
+        job._note_life()
+    with pytest.raises(Problem, match="got no further"):
+        job._note_life()
+
+
+def test_the_options_of_a_slurm_job_are_those_of_the_file(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for tool in ("sbatch", "srun", "squeue", "scontrol", "scancel"):
+        (tmp_path / tool).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cluster = Cluster(
+        nodes=2,
+        ranks_per_node=4,
+        gpu=True,
+        gpu_type="a100",
+        cpus_per_rank=6,
+        memory_gb=1.5,
+        minutes=30,
+        partition="p",
+        account="a",
+        qos="q",
+        constraint="c",
+        options={"reservation": "r", "hold": True, "exclusive": False},
+        setup=("module load cuda",),
+    )
+    text = launch._slurm_executor(place, cluster)._make_submission_file_text("work", "")
+    for line in (
+        "nodes=2", "ntasks-per-node=4", "gpus-per-node=a100:4", "cpus-per-task=6", "mem=1536M", "time=30",
+        "partition=p", "account=a", "qos=q", "constraint=c", "reservation=r", "hold", "requeue", "signal=USR2@90",
+        "open-mode=append", "job-name=name",
+    ):  # fmt: skip
+        assert f"#SBATCH --{line}\n" in text
+    assert "exclusive" not in text
+    assert "wckey" not in text
+    assert text.index("module load cuda") < text.index("--kill-on-bad-exit=1 --cpus-per-task=6")
+    quiet = launch._slurm_executor(place, Cluster(requeue=False))._make_submission_file_text("work", "")
+    assert "#SBATCH --no-requeue\n" in quiet
+    assert "gpus" not in quiet
+
+
+def test_a_job_inside_a_job_does_not_inherit_its_size(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SLURM_NTASKS", "7")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    found = launch._outside_of_jobs()
+    assert "SLURM_NTASKS" not in found
+    assert found["SLURM_CONF"] == "/etc/slurm.conf"

@@ -1,0 +1,143 @@
+"""What Slurm's commands say, and what is made of it; and this machine's own processes as jobs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jepa3d import queues
+from jepa3d.problem import Problem
+from jepa3d.queues import End, Local, Look, Slurm
+
+Tools = Callable[..., None]
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
+    """tools(squeue="echo ..."): commands of these names, and no others, are on the PATH."""
+
+    def _tools(**scripts: str) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        for name, script in scripts.items():
+            (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+            (folder / name).chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+
+    return _tools
+
+
+@pytest.mark.parametrize(
+    ("said", "look"),
+    [
+        ("RUNNING|None|n[1-2]", Look("running", "RUNNING", "", "n[1-2]")),
+        ("PENDING|Resources|", Look("waiting", "PENDING", "Resources", "")),
+        ("PENDING|BeginTime|", Look("waiting", "PENDING", "BeginTime", "")),
+        ("COMPLETING|None|n1", Look("running", "COMPLETING", "", "n1")),
+        ("OUT_OF_MEMORY|OutOfMemory|n1", Look("ended", "OUT_OF_MEMORY")),
+        ("COMPLETED|None|n1", Look("ended", "COMPLETED")),
+        ("", Look("ended", "FORGOTTEN")),
+    ],
+)
+def test_a_state_is_waiting_running_or_ended(tools: Tools, said: str, look: Look):
+    tools(squeue=f"echo '{said}'")
+    assert Slurm().look("7") == look
+
+
+def test_a_job_that_slurm_has_forgotten_has_ended(tools: Tools):
+    tools(squeue="echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    assert Slurm().look("7") == Look("ended", "FORGOTTEN")
+
+
+def test_a_controller_that_does_not_answer_says_nothing_about_the_job(tools: Tools):
+    tools(squeue="echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(queues.Unreachable, match="Unable to contact"):
+        Slurm().look("7")
+
+
+def test_a_machine_without_slurm_is_a_problem(tools: Tools):
+    tools()
+    with pytest.raises(Problem, match="there is no 'squeue' on this machine"):
+        Slurm().look("7")
+
+
+def test_a_job_is_found_by_its_name(tools: Tools, tmp_path: Path):
+    tools(squeue=f'echo "$@" > {tmp_path}/asked; echo 12')
+    assert Slurm().find("jepa3d-a-seed0", tmp_path) == "12"
+    assert "--name=jepa3d-a-seed0" in (tmp_path / "asked").read_text()
+    tools(squeue="true")
+    assert Slurm().find("jepa3d-a-seed0", tmp_path) is None
+
+
+def test_how_a_job_ended_is_asked_of_scontrol_then_of_sacct(tools: Tools):
+    tools(scontrol="echo 'JobId=7 JobName=x JobState=TIMEOUT Reason=TimeLimit ExitCode=0:15'")
+    assert Slurm().ended("7") == End("TIMEOUT", 0, 15, "TimeLimit")
+    tools(scontrol="exit 1", sacct="echo 'CANCELLED by 1000|1:0|None'")
+    assert Slurm().ended("7") == End("CANCELLED", 1, 0, "")
+    tools(scontrol="exit 1", sacct="exit 1")
+    assert Slurm().ended("7") == End("FORGOTTEN")
+
+
+def test_without_accounting_there_is_no_sacct(tools: Tools, tmp_path: Path):
+    tools(scontrol="exit 1")
+    (tmp_path / "bin" / "sacct").unlink(missing_ok=True)
+    assert Slurm().ended("7") == End("FORGOTTEN")
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (End("OUT_OF_MEMORY", 0, 125), ("OUT_OF_MEMORY", "raise 'memory_gb'")),
+        (End("CANCELLED", 0, 15), ("CANCELLED", "goes on from the last checkpoint")),
+        (End("TIMEOUT"), ("TIMEOUT", "raise 'minutes'")),
+        (End("NODE_FAIL"), ("NODE_FAIL", "exclude the node")),
+        (End("PREEMPTED"), ("PREEMPTED", "requeue: true")),
+        (End("FAILED", 137), ("SIGKILL", "memory")),
+        (End("FAILED", 0, 9), ("SIGKILL", "memory")),
+        (End("FAILED", 3), ("exit code 3", "the same command")),
+        (End("FORGOTTEN"), ("FORGOTTEN", "the same command")),
+    ],
+)
+def test_an_end_is_explained_with_what_to_change(end: End, words: tuple[str, ...]):
+    problem = str(queues.explain("7", end, Path("7_0_log.err")))
+    assert "7_0_log.err" in problem
+    for word in words:
+        assert word in problem
+
+
+def test_a_process_is_known_by_its_number_and_its_start():
+    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    name = queues.identity(child.pid)
+    assert name is not None
+    assert Local().look(name) == Look("running", "RUNNING")
+    assert Local().look(f"{child.pid}:1").phase == "ended"  # another process that has the number now
+    Local().cancel(name)
+    assert Local().look(name).phase == "ended"  # though nobody has waited for it yet
+    assert child.wait() == -15
+    assert queues.identity(child.pid) is None
+
+
+def test_a_controller_is_found_by_its_folder(tmp_path: Path):
+    code = "import sys; sys.stdout.write('.'); sys.stdout.flush(); input()"
+    words = [sys.executable, "-c", code, "submitit.local._local", str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.read(1)
+        assert Local().find("any", tmp_path) == queues.identity(child.pid)
+        assert Local().find("any", tmp_path / "other") is None
+        child.kill()
+
+
+def test_the_scheduler_is_given_time(tools: Tools, monkeypatch: pytest.MonkeyPatch):
+    tools(squeue=f"{sys.executable} -c 'import time; time.sleep(5)'")
+    monkeypatch.setattr(queues, "ASK", 0.2)
+    begin = time.monotonic()
+    with pytest.raises(queues.Unreachable, match="no answer"):
+        Slurm().look(str(os.getpid()))
+    assert time.monotonic() - begin < 4
