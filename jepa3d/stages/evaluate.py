@@ -35,7 +35,9 @@ def evaluate(params: config.Params, layout: Layout, run: str, name: str, seed: i
     task = plugins.find("tasks", entry.task["kind"])
     settings = config.plugin_config("tasks", entry.task)
     if part is not None:
-        _compute_part(params, layout, run, name, seed, task, settings, part)
+        _check_part(name, task, settings, part)
+        path = layout.part(run, seed, name, part)
+        _compute_part(path, seed, task, settings, part, *_encoded(params, layout, run, name, seed))
         return
     work = {"features": _on_features, "encoder": _on_encoder}[task.NEEDS]
     result, shapes, inputs = work(params, layout, run, name, seed, task, settings)
@@ -101,7 +103,7 @@ def _on_encoder(
     for number in range(task.parts(settings)):
         path = layout.part(run, seed, name, number)
         if not _is_of(path, stamp):
-            _compute_part(params, layout, run, name, seed, task, settings, number)
+            _compute_part(path, seed, task, settings, number, given, stamp)
         found = store.read_json(path)
         results.append(Result(found["metrics"], None, tuple(found["notes"]), found["details"]))
         codes.add(found["provenance"]["code"])
@@ -131,10 +133,7 @@ def _encoded(params: config.Params, layout: Layout, run: str, name: str, seed: i
     return given, stamp
 
 
-def _compute_part(
-    params: config.Params, layout: Layout, run: str, name: str, seed: int, task: Any, settings: Any, number: int
-) -> None:
-    """One part's result, as a file that the evaluation gathers."""
+def _check_part(name: str, task: Any, settings: Any, number: int) -> None:
     count = task.parts(settings) if hasattr(task, "parts") else 0
     if number >= count:
         raise Problem(
@@ -142,20 +141,23 @@ def _compute_part(
             f"its parts are 0 to {count - 1}" if count else f"a '{settings.kind}' is computed in one go",
             "leave out --part" if not count else "choose one of them",
         )
-    given, stamp = _encoded(params, layout, run, name, seed)
+
+
+def _compute_part(
+    path: Path, seed: int, task: Any, settings: Any, number: int, given: Encoded, stamp: dict[str, Any]
+) -> None:
+    """One part's result, as a file that the evaluation gathers."""
     given = given._replace(state=given.state / f"part{number}")
     result: Result = task.part(given, settings, seed, number)
     found = {
         "provenance": stamp,
-        "run": run,
         "seed": seed,
-        "eval": name,
         "part": number,
         "metrics": {key: float(value) for key, value in result.metrics.items()},
         "notes": list(result.notes),
         "details": result.details,
     }
-    store.write_json(layout.part(run, seed, name, number), found)
+    store.write_json(path, found)
     shutil.rmtree(given.state, ignore_errors=True)
 
 
@@ -163,9 +165,10 @@ def _is_of(path: Path, stamp: dict[str, Any]) -> bool:
     """Whether a part is there and of these very settings and inputs."""
     try:
         found = store.read_json(path)["provenance"]
-    except (Problem, KeyError, TypeError):
+    except (Problem, KeyError, TypeError):  # absent, or damaged
         return False
-    return all(found.get(key) == stamp[key] for key in ("settings", "inputs"))
+    hashes = [list(one["inputs"].values()) for one in (found, stamp)]
+    return found["settings"] == stamp["settings"] and hashes[0] == hashes[1]
 
 
 def _shapes(file: Any, path: Path) -> Shapes:

@@ -268,7 +268,7 @@ def test_parts_that_were_jobs_and_the_call_by_hand_find_the_same(trained: config
     for number in (1, 0):
         evaluate(trained, layout, "scratch", "folds", 0, part=number)
         part = store.read_json(layout.part("scratch", 0, "folds", number))
-        assert (part["part"], part["eval"], part["seed"]) == (number, "folds", 0)
+        assert (part["part"], part["seed"]) == (number, 0)
         assert not (layout.evaluation_state("scratch", 0, "folds") / f"part{number}").exists()
     evaluate(trained, layout, "scratch", "folds", 0)
     assert path.read_bytes() == by_hand
