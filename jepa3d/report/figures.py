@@ -92,7 +92,7 @@ def lines(panels: Sequence[tuple[str, Curves]], across: int, title: str) -> Figu
                 [handles[line.label]] = axes.plot(line.x, line.y, dashes, lw=1.3, color=charts.colour(line.colour))
             axes.set_title(heading)
             axes.grid()
-        figure.supxlabel(title, fontsize=9)
+        figure.suptitle(title, fontsize=9)
         figure.legend(
             handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)), frameon=False
         )

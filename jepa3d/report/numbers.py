@@ -14,7 +14,7 @@ from jepa3d.ops.statistics import Interval, binomial_std, hierarchical_interval,
 from jepa3d.report.study import Outcome, Study
 
 EMA = "_ema"  # the suffix of a metric that was measured on the EMA (target) encoder
-CORRUPTIONS = ("rotation_", "jitter_", "dropout_", "occlusion_", "clutter_")
+CORRUPTIONS = ("rotation", "jitter", "dropout", "occlusion", "clutter")
 CHANCE = "majority"  # the metric of a classifier that always names the most frequent class
 CHOICES = {  # suffix of a metric -> how the epoch was chosen
     "": ("honest", "on a held-out part of train"),
@@ -77,7 +77,7 @@ def interval(outcomes: Sequence[Outcome], name: str) -> Interval:
     values = np.array([found.metrics[name] for found in outcomes])
     units = by_shape(outcomes, name)
     found = hierarchical_interval(units, values, 0)
-    if not len(units) and "accuracy" in name and (shapes := len(outcomes[0].truth)):
+    if not len(units) and "accuracy" in name and (shapes := outcomes[0].scored):
         half = 1.96 * binomial_std(float(np.clip(found.mean, 0, 1)), shapes)
         low, high = (abs(end - found.mean) for end in (found.low, found.high))
         found = found._replace(low=found.mean - np.hypot(low, half), high=found.mean + np.hypot(high, half))

@@ -46,7 +46,7 @@ def result_column(params: config.Params, study: Study, name: str) -> dict[str, A
         "alone": min(cell.context.n for cell in cells.values()) < 2,
         "protocol": first.protocol,
         "notes": sorted({note for run in cells for found in study.of(run, name) for note in found.notes}),
-        "test": len(shapes) if shapes is not None else len(first.truth),
+        "test": len(shapes) if shapes is not None else first.scored,
         "sampling": _sampling(cells[best].context.mean, len(first.truth)) if first.predicted is not None else None,
         "chart": charts.dot_plot(
             result_dots(study, name), " %" if share else "", f"{name}: {first.headline} of every run",

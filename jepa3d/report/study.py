@@ -32,6 +32,13 @@ class Outcome(NamedTuple):
         {}
     )  # what a task says beyond numbers: a training's curve, the folds' accuracies
 
+    subset: int | None = None  # how many of the test shapes were scored, where not all were
+
+    @property
+    def scored(self) -> int:
+        """Test shapes behind the numbers."""
+        return len(self.truth) if self.subset is None else min(self.subset, len(self.truth))
+
     @property
     def correct(self) -> NDArray[np.float64] | None:
         """1 where the prediction is right, 0 where it is not."""
@@ -158,6 +165,7 @@ def outcome(layout: Layout, run: str, seed: int, name: str) -> Outcome:
             tuple(data["classes"] or ()),
             data["provenance"],
             data.get("details") or {},
+            data.get("task", {}).get("shapes"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Problem(

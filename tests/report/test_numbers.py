@@ -54,6 +54,13 @@ def test_an_accuracy_without_predictions_has_the_binomials_interval():
     assert found.high == 1.0
 
 
+def test_a_subset_of_the_test_shapes_is_less_sure():
+    """.5 of 2 of the 4 test shapes: ± 1.96 * sqrt(.25 / 2)."""
+    found = numbers.interval([outcome({"accuracy_corrupted": 0.5})._replace(subset=2)], "accuracy_corrupted")
+    assert (found.low, found.high) == (0.0, 1.0)
+    assert numbers.interval([outcome({"accuracy_corrupted": 0.5})], "accuracy_corrupted").low == pytest.approx(0.01)
+
+
 def test_a_paired_interval_forgets_what_both_share():
     """Both runs swing by .2 from seed to seed, together: their difference is .1 every time, without any spread."""
     a = [outcome({"accuracy": value}) for value in (0.5, 0.7, 0.9)]

@@ -5,6 +5,8 @@ The study is forged: two runs, two evaluations, two seeds, with numbers chosen s
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 from pathlib import Path
@@ -243,6 +245,95 @@ def test_every_declared_plot_exists(forged):
     found = {path.name for path in forged[1].plots.iterdir()}
     assert found == set(stage.PLOTS) - {"folds.png", "robustness.png", "tuning.png", "parts.png"}  # not in this study
     assert all((forged[1].plots / name).stat().st_size > 100 for name in found)
+
+
+RAGGED = (
+    PARAMS.replace(
+        "seeds: [0, 1]}\n  larger",
+        "seeds: [0, 1], also: [{runs: jepa, evals: [tuned, folds, robust, parts], seeds: [1]}]}\n  larger",
+    )
+    + """
+  tuned: {dataset: toys, task: {kind: finetune}}
+  folds: {dataset: toys, task: {kind: few_shot, way: 2, shot: 1}}
+  robust: {dataset: toys, task: {kind: robustness}}
+  parts: {dataset: toys, task: {kind: part_seg}}
+"""
+)
+DETAILS = {
+    "tuned": {"curve": [{"epoch": 1, "step": 2, "validation": 0.5, "test": 0.4}]},
+    "folds": {"folds": {"accuracy": [0.5, 0.7]}},
+    "robust": {"curves": {"jitter": [0.9, 0.4]}, "levels": {"jitter": [0, 0.01]}, "units": {"jitter": "radii"}},
+    "parts": {
+        "examples": [{"class": "box", "iou": 0.5, "parts": {"0": "lid"}, "points": [[0, 0, 0], [1, 0, 0]],
+                      "truth": [0, 0], "predicted": [0, 1]}],
+        "per_class": {"box": {"miou": 0.5, "shapes": 4, "parts": {}}},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ragged(tmp_path_factory) -> tuple[Layout, str]:
+    """A study with dearer evaluations of one run and one seed, its report, and what was printed."""
+    params, layout = forge(tmp_path_factory.mktemp("ragged"), RAGGED)
+    for name, details in DETAILS.items():
+        found = finding("jepa", 1, name, 8) | {"details": details}
+        found["metrics"] |= {"accuracy_last": 0.5, "accuracy_community": 0.7}
+        store.write_json(layout.evaluation("jepa", 1, name), found)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        stage.report(params, layout)
+    return layout, printed.getvalue()
+
+
+def test_what_is_no_part_of_the_study_is_a_dash_with_a_footnote(ragged):
+    text = ragged[0].report.read_text(encoding="utf-8")
+    plain = next(row for row in text.split("<tr>") if "<b>plain</b>" in row)
+    assert plain.count('<td class="number gap">–</td>') == len(DETAILS)
+    assert "– : not part of this study." in text
+    metrics = json.loads(ragged[0].metrics.read_text())
+    assert list(metrics["plain"]) == ["probe", "near"]
+    assert metrics["jepa"]["tuned"]["accuracy"]["n"] == 1
+
+
+def test_fewer_seeds_are_said_beside_the_number(ragged):
+    text = ragged[0].report.read_text(encoding="utf-8")
+    jepa = next(row for row in text.split("<tr>") if "<b>jepa</b>" in row)
+    assert jepa.count("n = 1") == len(DETAILS)
+
+
+def test_a_study_with_everything_has_every_plot(ragged):
+    assert {path.name for path in ragged[0].plots.iterdir()} == set(stage.PLOTS)
+
+
+def test_the_honest_choice_of_the_epoch_comes_first_and_the_peers_is_marked(ragged):
+    text = ragged[0].report.read_text(encoding="utf-8")
+    head = re.search(r"<tr><th>tuned.*?</tr>", text, re.DOTALL)[0]
+    assert re.findall(r"<th[^>]*>([a-z ]+)<small>", head) == ["tuned", "honest", "last epoch", "best epoch"]
+    assert '<th class="number suspect">best epoch<small>chosen on the test split' in head
+
+
+def test_the_terminal_shows_the_studys_tables_and_the_documents(ragged):
+    printed = ragged[1]
+    assert "66.7 (n = 1)" in printed  # 8 of 12
+    assert "the forged protocol of tuned" in printed
+    for title in ("Classification, fine-tuned", "Few-shot", "Part segmentation", "Number of target blocks", "not run"):
+        assert title in printed
+
+
+def test_the_tables_are_files_too(ragged):
+    text = (ragged[0].plots / "tables.md").read_text(encoding="utf-8")
+    assert "| plain | 41.7 ± 0.0 | 41.7 ± 0.0 | – | – | – | – |" in text
+    assert "| 3D-JEPA, as the document has it | 86.8 | – | – | – | – | not run |" in text
+    assert "the forged protocol of parts" in text
+
+
+def test_the_model_card_says_what_the_encoder_is_and_what_speaks_against_it(ragged):
+    text = ragged[0].card.read_text(encoding="utf-8")
+    assert text.startswith("# Model card: jepa\n")
+    assert "64 points, 8 patches of 8" in text
+    assert "The train split of toys (kind procedural): 6 of 18 shapes of 80 points, 3 classes; 1 damaged" in text
+    assert "Fewer than three seeds, so the spread is a guess" in text
+    assert "under the strongest jitter, robust falls from 90.0 to 40.0 %" in text
+    assert "None of its numbers can be compared with a published one" in text
 
 
 def test_predictions_are_listed_by_name_for_dvc_plots(forged):
