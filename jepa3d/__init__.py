@@ -7,7 +7,7 @@ Dimension names used in every signature
 
 Floors (a module imports from lower floors only; `lint-imports` checks it)
     0  problem config yaml_file plugins layout seeds published
-       cluster                                                  standard library, pydantic, yaml
+       cluster leftover                                         standard library, pydantic, yaml
     1  ops/ foreign/ store parallel progress queues             pure functions; foreign files; our own files
     2  nets/                                                    torch modules
     3  batches fit tuning monitor export                        engines
