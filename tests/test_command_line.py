@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 import pytest
 import torch
 
-from jepa3d import __main__, __version__, fit, store
+from jepa3d import __main__, __version__, config, fit, store
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem, did_you_mean
 
@@ -184,12 +184,14 @@ def test_asked_to_stop_it_saves_its_state_and_the_same_command_goes_on(
     assert f"resumed at step {int(state.stem[4:])}" in said.err
 
 
-def test_a_stopped_training_says_how_to_go_on(jepa3d: Callable[..., Said], monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("verb", ["pretrain", "evaluate"])
+def test_a_stopped_training_says_how_to_go_on(jepa3d: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, verb: str):
     def stop(*arguments: object) -> None:
         raise fit.Stopped(9, signal.SIGTERM)
 
-    monkeypatch.setattr("jepa3d.stages.pretrain.pretrain", stop)
-    said = jepa3d("pretrain", "jepa", "--seed", 0)
+    monkeypatch.setattr(config.Params, "needs", lambda params, evaluation: "encoder")
+    monkeypatch.setattr(f"jepa3d.stages.{verb}.{verb}", stop)
+    said = jepa3d(verb, "jepa", *(["knn"] * (verb == "evaluate")), "--seed", 0)
     assert said.code == 143
     assert said.err.strip() == "stopped at step 9 by SIGTERM; the same command resumes there"
 
