@@ -100,13 +100,38 @@ def parts(raw: Path, config: Config) -> tuple[str, ...]:
 
 def count(raw: Path, config: Config) -> int:
     """How many shapes `read` gives if none is damaged."""
-    found = survey(raw, config)
-    return sum(found.told[name].number if name in found.told else 1 for name in files(found))
+    return number(survey(raw, config))
 
 
 def read(raw: Path, config: Config) -> Iterator[Shape | SetAside]:
     """Files of one shape in the order of their names, then the rows of files of many."""
-    found = survey(raw, config)
+    return shapes(survey(raw, config), raw, config)
+
+
+class Surveyed:
+    """The same functions with one look at the folder for all of them."""
+
+    def __init__(self, raw: Path, config: Config) -> None:
+        self.found = survey(raw, config)
+
+    def classes(self, raw: Path, config: Config) -> tuple[str, ...]:
+        return self.found.classes
+
+    def parts(self, raw: Path, config: Config) -> tuple[str, ...]:
+        return self.found.parts
+
+    def count(self, raw: Path, config: Config) -> int:
+        return number(self.found)
+
+    def read(self, raw: Path, config: Config) -> Iterator[Shape | SetAside]:
+        return shapes(self.found, raw, config)
+
+
+def number(found: Survey) -> int:
+    return sum(found.told[name].number if name in found.told else 1 for name in files(found))
+
+
+def shapes(found: Survey, raw: Path, config: Config) -> Iterator[Shape | SetAside]:
     yield from (SetAside(name, place.outside) for name, place in found.places.items() if place.outside)
     single, many = entries(found, config, raw)
     over = parallel.tmap if all(entry.path.lower().endswith(".npy") for entry in single) else parallel.imap
@@ -117,11 +142,10 @@ def read(raw: Path, config: Config) -> Iterator[Shape | SetAside]:
 
 def shape(entry: Entry, config: Config) -> Shape | SetAside:
     """The one shape of a file."""
-    path = Path(entry.path)
     try:
-        points, part = canonical(clouds.read(path), config, entry.id)
+        points, part = canonical(clouds.read(entry.path), config, entry.id)
     except Problem as problem:
-        return SetAside(entry.id, in_words(problem, path))
+        return SetAside(entry.id, in_words(problem, entry.path))
     return Shape(points, entry.label, part, entry.split, entry.id)
 
 
@@ -136,7 +160,7 @@ def rows(path: Path, entries: Sequence[Entry], config: Config) -> Iterator[Shape
             yield Shape(placed, entry.label, kept, entry.split, entry.id)
 
 
-def in_words(problem: Problem, path: Path) -> str:
+def in_words(problem: Problem, path: Path | str) -> str:
     return ": ".join(text for text in (problem.what.removeprefix(f"{path}: "), problem.why) if text)
 
 

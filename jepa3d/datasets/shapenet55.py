@@ -95,7 +95,7 @@ def items(found: roots.Found, config: Config) -> list[Item]:
     for path in found.lists:
         split: Split = "train" if config.whole or path.stem == "train" else "test"
         for line in texts.lines(path):
-            name = texts.inside(found.folder, line, path).name.removesuffix(".npy")
+            name = texts.last_of(line, path).removesuffix(".npy")
             if name.split("-")[0] not in LABELS:
                 raise Problem(f"{path}: '{line[:80]}' begins with no synset of the 55", "", "get the list again")
             listed.append(Item(name, split))

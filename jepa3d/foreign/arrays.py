@@ -24,10 +24,7 @@ def load(path: Path | str) -> NDArray[Any]:
     """The array of an `.npy` file, numbers only. Read-only. Faster than `np.load`: headers of one data set are alike,
     and each is understood once."""
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (Path.open costs as much as the read)
-            if os.fstat(file.fileno()).st_size > LARGEST:
-                raise ValueError(f"larger than {LARGEST >> 20} MiB")
-            data = file.read()
+        data = _bytes(path)
         start = _header_length(data)
         dtype, shape, fortran = _header(data[:start])
         if math.prod(shape) * dtype.itemsize != len(data) - start:
@@ -39,6 +36,21 @@ def load(path: Path | str) -> NDArray[Any]:
         raise Problem(
             f"{path}: a damaged or wrong .npy file", " ".join(str(error).split())[:200], "get the file again"
         ) from None
+
+
+def _bytes(path: Path | str) -> bytes:
+    """The whole file. Without a file object, whose making costs as much as the read."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        size = os.fstat(handle).st_size
+        if size > LARGEST:
+            raise ValueError(f"larger than {LARGEST >> 20} MiB")
+        data = os.read(handle, size)
+        while len(data) < size and (more := os.read(handle, size - len(data))):  # some file systems give pieces
+            data += more
+        return data
+    finally:
+        os.close(handle)
 
 
 def _header_length(data: bytes) -> int:

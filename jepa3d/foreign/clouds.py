@@ -53,11 +53,12 @@ class Cloud(NamedTuple):
     part: Int[np.ndarray, "P"] | None = None
 
 
-def read(path: Path) -> Cloud:
+def read(path: Path | str) -> Cloud:
     """The one cloud or mesh of a file. Files of many clouds are for `jepa3d.foreign.tables`."""
+    if str(path).lower().endswith(".npy"):  # of these there may be very many: a Path costs a third of the read
+        return Cloud(_xyz(_npy(path), path))
+    path = Path(path)
     ending = path.suffix.lower()
-    if ending == ".npy":
-        return Cloud(_xyz(_named(path, arrays.load), path))
     if ending in ARRAYS:
         return _from_table(path)
     data = _bytes(path)
@@ -95,12 +96,11 @@ def _from_table(path: Path) -> Cloud:
     return Cloud(_xyz(points, path), part=part)
 
 
-def _named(path: Path, load: Any) -> NDArray[Any]:
+def _npy(path: Path | str) -> NDArray[Any]:
     try:
-        found: NDArray[Any] = load(path)
+        return arrays.load(path)
     except Problem as problem:
-        raise _hinted(problem, path) from None
-    return found
+        raise _hinted(problem, Path(path)) from None
 
 
 def _bytes(path: Path) -> bytes:
@@ -115,7 +115,7 @@ def _bytes(path: Path) -> bytes:
     return data
 
 
-def _xyz(points: NDArray[Any], path: Path) -> NDArray[Any]:
+def _xyz(points: NDArray[Any], path: Path | str) -> NDArray[Any]:
     """The first three columns of a cloud that is one."""
     if points.ndim != 2 or points.shape[1] < 3 or not len(points) or points.dtype.kind not in "fiu":
         raise Problem(f"{path}: no point cloud", f"an array {list(points.shape)} of {points.dtype}, expected [P, 3]")

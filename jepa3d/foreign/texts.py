@@ -62,7 +62,13 @@ def table(path: Path, columns: int) -> Float32[np.ndarray, "P columns"]:
 
 def inside(folder: Path, name: str, listed_in: Path) -> Path:
     """`folder / name` for a name out of a list; one that leaves the folder is a Problem."""
+    last_of(name, listed_in)
+    return folder / name
+
+
+def last_of(name: str, listed_in: Path) -> str:
+    """The last step of the same name."""
     parts = name.replace("\\", "/").split("/")
     if name.startswith("/") or ".." in parts or ":" in name or "\0" in name or not name:
         raise Problem(f"{listed_in}: the name {name[:80]!r} leads out of the folder", "", "get the file again")
-    return folder / name
+    return parts[-1]

@@ -15,7 +15,8 @@ with the reason; `findings` is what the plugin's own `audit(raw, config)` says, 
 
 Both appear together, when both are complete; work that was finished before stays until then. Shapes are written as
 they come, so the memory does not grow with the data set. A plugin that has `count(raw, config)`, the number of shapes
-if none is damaged, saves a copy of the file: contiguous arrays must know their length beforehand.
+if none is damaged, saves a copy of the file: contiguous arrays must know their length beforehand. One that has
+`Surveyed(raw, config)`, an object with the same functions, looks at its folder once for all of them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,8 @@ def convert(params: config.Params, layout: Layout, dataset: str) -> None:
     if not layout.source(dataset).exists():
         raise store.unreadable(layout.source(dataset), FileNotFoundError())
     raw = roots.raw_folder(settings.root, layout.raw(dataset), f"datasets.{dataset}.root")
+    if hasattr(plugin, "Surveyed"):
+        plugin = plugin.Surveyed(raw, settings)
     classes, parts = plugin.classes(raw, settings), plugin.parts(raw, settings)
     expected = plugin.count(raw, settings) if hasattr(plugin, "count") else None
     provenance = store.stamp("convert", config.slice_of(settings), [layout.source(dataset)])
@@ -232,7 +236,8 @@ def reading(shapes: Iterable[Shape | SetAside], dataset: str) -> Iterator[Shape 
 
 def damage(points: Float32[np.ndarray, "P 3"]) -> str:
     """Why a cloud is none; empty for a good one. NaN shows in any minimum."""
-    if not (np.isfinite(points.min()) and np.isfinite(points.max())):
+    flat = points.reshape(-1)
+    if not (isfinite(np.minimum.reduce(flat)) and isfinite(np.maximum.reduce(flat))):
         return "has NaN or infinite coordinates"
     same = (points[0] == points[-1]).all() and (points == points[0]).all()
     return "all its points are the same" if same else ""
