@@ -41,6 +41,7 @@ class Cell(NamedTuple):
     ema: Spread | None
     best: bool
     tied: bool  # not the best, but not told apart from it either
+    judged: bool  # False: with a single seed of this run or of the best, there is no telling
 
 
 class Pair(NamedTuple):
@@ -156,16 +157,18 @@ def column(study: Study, name: str) -> dict[str, Cell]:
     of = {run: study.of(run, name) for run in study.runs_of(name)}
     context = {run: spread([found.metrics[found.headline] for found in of[run]]) for run in of}
     best = max(of, key=lambda run: context[run].mean)
-    return {
-        run: Cell(
+    cells = {}
+    for run in of:
+        half, behind = margin(of[best], of[run]), context[best].mean - context[run].mean
+        cells[run] = Cell(
             context[run],
             interval(of[run], of[run][0].headline),
             metric(of[run], of[run][0].headline + EMA),
             run == best,
-            run != best and context[best].mean - context[run].mean <= margin(of[best], of[run]),
+            run != best and behind <= half < np.inf,
+            bool(half < np.inf),
         )
-        for run in of
-    }
+    return cells
 
 
 def margin(a: Sequence[Outcome], b: Sequence[Outcome]) -> float:

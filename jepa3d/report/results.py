@@ -43,7 +43,7 @@ def result_column(params: config.Params, study: Study, name: str) -> dict[str, A
         "chance": _chance(study, name, share),
         "best": best,
         "tied": [run for run, cell in cells.items() if cell.tied],
-        "alone": min(cell.context.n for cell in cells.values()) < 2,
+        "unjudged": [run for run, cell in cells.items() if run != best and not cell.judged],
         "protocol": first.protocol,
         "notes": sorted({note for run in cells for found in study.of(run, name) for note in found.notes}),
         "test": len(shapes) if shapes is not None else first.scored,
@@ -97,6 +97,7 @@ def _cell(study: Study, name: str, run: str, cell: Cell, share: bool) -> dict[st
         "fewer": cell.context.n < len(study.seeds),
         "interval": ends,
         "mark": "best" if cell.best else "tied" if cell.tied else "",
+        "clear": cell.judged and not cell.best and not cell.tied,  # told apart from the best
         "ema": text(cell.ema) if cell.ema else None,
     }
 

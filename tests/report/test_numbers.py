@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jepa3d.report import numbers
-from jepa3d.report.study import Outcome
+from jepa3d.report.study import Outcome, Study
 
 
 def outcome(metrics: dict[str, float], right: list[int] | None = None, **details: object) -> Outcome:
@@ -73,3 +73,14 @@ def test_severities_are_shares_and_epochs_are_not():
     assert numbers.is_share("jitter_3", [0.4])
     assert not numbers.is_share("epoch", [1.0])
     assert not numbers.is_share("chosen_c", [0.5])
+
+
+def test_a_single_seed_is_neither_told_apart_nor_called_equal():
+    a, b = outcome({"accuracy": 0.9}), outcome({"accuracy": 0.2})
+    outcomes = {"a": {"e": {0: a, 1: a}}, "b": {"e": {0: b}}, "c": {"e": {0: b, 1: b}}}
+    cells = numbers.column(Study("s", "", ("a", "b", "c"), ("e",), (0, 1), outcomes, {}, {}, None, {}), "e")
+    assert {run: (cell.best, cell.tied, cell.judged) for run, cell in cells.items()} == {
+        "a": (True, False, True),
+        "b": (False, False, False),
+        "c": (False, False, True),
+    }
