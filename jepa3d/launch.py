@@ -99,6 +99,7 @@ def attend(work: Work, where: Where, cluster: Cluster) -> int:
                     f"wait for it, or end it: {work.cancel}",
                 )
             if record is None and _completed(work):
+                say(f"{work.label}: job {store.read_json(place.record)['id']} has trained it to the end meanwhile")
                 return _clear(place)
             words = "is under way"
             if record is None:

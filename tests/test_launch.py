@@ -7,6 +7,7 @@ Real trainings on several ranks are at the end (slow); a real Slurm is in tests/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -19,11 +20,12 @@ from typing import Any
 
 import pytest
 
-from jepa3d import launch, queues, store
+from jepa3d import config, launch, queues, store
 from jepa3d.cluster import Cluster
 from jepa3d.job import LIVES, Job, Place
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
+from jepa3d.stages.patchify import patchify
 
 PATIENCE = 60.0
 
@@ -189,7 +191,7 @@ def test_a_job_that_ended_while_nobody_looked_is_not_done_again(launching: Launc
     launching.go("end")
     job = store.read_json(launching.place.record)["id"]
     launching.wait(lambda: queues.identity(int(job.split(":")[0])) is None)
-    assert said(launching.start()) == (0, "")
+    assert said(launching.start()) == (0, f"test: job {job} has trained it to the end meanwhile\n")
     assert len(launching.started()) == 2
 
 
@@ -409,3 +411,64 @@ def test_a_job_inside_a_job_does_not_inherit_its_size(monkeypatch: pytest.Monkey
     found = launch._outside_of_jobs()
     assert "SLURM_NTASKS" not in found
     assert found["SLURM_CONF"] == "/etc/slurm.conf"
+
+
+# --- real trainings
+
+
+@pytest.mark.slow
+def test_two_local_ranks_train_a_run_and_a_stopped_one_ends_in_the_same_bits(
+    tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
+):
+    """As the user gives the commands; the ranks are told to stop twice, and the launcher is killed in between."""
+    tiny["runs"]["jepa"]["fit"] |= {"steps": 40, "log_every": 1, "checkpoint_every": 1000}
+    params = write(tiny)
+    cluster = params.parent / "cluster.yaml"
+    cluster.write_text("{ranks_per_node: 2, cpus_per_rank: 1, poll: 0.2}")
+    patchify(config.load(params), layout, "flat", "toys")
+    command = [sys.executable, "-m", "jepa3d", "--params", str(params), "--results", str(layout.results), "--threads=1"]
+    command += ["pretrain", "jepa", "--seed", "0"]
+    several = [*command, "--launch", "local", "--cluster", str(cluster)]
+
+    def result() -> tuple[dict[str, Any], list[float]]:
+        curve = [row["loss"] for row in store.read_jsonl(layout.curve("jepa", 0)) if "loss" in row]
+        return store.read_tensors(layout.encoder("jepa", 0))[0], curve
+
+    subprocess.run(command, check=True, capture_output=True)
+    _, alone = result()
+    subprocess.run(several, check=True, capture_output=True)
+    weights, curve = result()
+    assert curve[:5] == pytest.approx(alone[:5], rel=1e-4)  # in float32; float64 is in test_ranks
+    assert len(curve) == 40
+    for path in (layout.encoder("jepa", 0), layout.run_config("jepa", 0), layout.curve("jepa", 0)):
+        path.unlink()
+
+    place, state = Place.of(layout, "jepa", 0), layout.state("jepa", 0) / "curve.jsonl"
+    launcher = subprocess.Popen(several, stderr=subprocess.PIPE, text=True)
+    for until in (5, 15):
+        while not state.exists() or max(row["step"] for row in store.read_jsonl(state)) < until:
+            assert launcher.poll() is None, launcher.communicate()
+            time.sleep(0.02)
+        for rank in _ranks_of(place):
+            os.kill(rank, signal.SIGUSR2)
+        time.sleep(1)
+        launcher.kill()
+        launcher.communicate()
+        launcher = subprocess.Popen(several, stderr=subprocess.PIPE, text=True)
+    words = launcher.communicate(timeout=300)[1]
+    assert launcher.returncode == 0, words
+    again, after = result()
+    assert all((again[name] == weights[name]).all() for name in weights)
+    assert after == curve
+    assert not layout.state("jepa", 0).exists()
+
+
+def _ranks_of(place: Place) -> list[int]:
+    """The processes that train: they have the job's folder among their words, and are no controller."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if b"submitit.core._submit" in words and os.fsencode(str(place.jobs)) in words:
+                found.append(int(entry.name))
+    return found
