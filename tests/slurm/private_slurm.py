@@ -37,7 +37,7 @@ SlurmdUser={user}
 AuthType=auth/munge
 CredType=cred/munge
 # a requeued job waits until its old credential is void: two minutes if nothing is said
-AuthInfo=socket={home}/munge.socket,cred_expire=2
+AuthInfo=socket={home}/munge.socket,cred_expire=5
 
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
