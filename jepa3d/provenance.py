@@ -104,7 +104,7 @@ def verify(params: config.Params, layout: Layout) -> int:
 
 
 def findings(files: Files) -> list[Finding]:
-    return [*_contents(files), *_stamps(files), *_gone(files), *_raw(files.layout)]
+    return [*_contents(files), *_stamps(files), *_gone(files), *_raw(files)]
 
 
 def _contents(files: Files) -> Iterable[Finding]:
@@ -137,13 +137,12 @@ def _gone(files: Files) -> Iterable[Finding]:
             yield Finding(path, "is gone", _again(path) + ", or 'jepa3d tidy' if it is not wanted any more")
 
 
-def _raw(layout: Layout) -> Iterable[Finding]:
+def _raw(files: Files) -> Iterable[Finding]:
     """Raw files against what SOURCE.json says of them: the hash of those that have one, the size of the others."""
-    for source in sorted((layout.results / "raw").glob("*/SOURCE.json")):
-        try:
-            described = store.read_json(source)
-        except Problem:
-            continue  # found above, by its record
+    for source in files.digests:
+        if source.name != "SOURCE.json" or not files.whole(source):
+            continue  # itself among the findings
+        described = store.read_json(source)
         sizes = {source.parent / name: size for name, size in described.get("unpacked", {}).items()}
         lists = {Path(described.get("folder", "")) / name: of for name, of in described.get("lists", {}).items()}
         for path, size in sizes.items():
@@ -200,7 +199,7 @@ def settings_now(params: config.Params, place: Place) -> dict[str, Any] | None:
     match place.verb, place.names:
         case (("download" | "convert"), (dataset,)):
             return _slice(params.datasets, dataset)
-        case "patchify", (scheme, dataset):
+        case "patchify", (scheme, dataset, *_):
             return _slice(params.patches, scheme) if dataset in params.datasets else None
         case "pretrain", (run, seed):
             return config.run_slice(params, run) | {"seed": int(seed)} if run in params.runs else None

@@ -48,10 +48,10 @@ def stage(rules: list[str]) -> int:
     verb = rules[-1].removeprefix("all_")
     make_folders(verb)
     with alone():
-        judged = judge()
+        files, judged = judge()
         current, stale = (declared(paths, verb) for paths in judged)
         if current:
-            touch(current, "--allowed-rules", *rules)
+            touch(files, current, "--allowed-rules", *rules)
         forced = ["--forcerun", *map(str, stale)] if stale else []
         work = ("--rerun-incomplete", *forced, "--allowed-rules", *rules, "--", rules[-1])
         return snakemake(*work, check=verb == "download")  # the first stage, and every change of a run runs it
@@ -60,7 +60,7 @@ def stage(rules: list[str]) -> int:
 def record() -> int:
     """`dvc commit`, but only of results that are complete and belong to today's params.yaml."""
     with alone():
-        judged = judge()
+        files, judged = judge()
         if LAYOUT.metrics not in judged.current:
             raise Problem(
                 f"{LAYOUT.metrics}: is not there, or not made with today's params.yaml and the files that lie there",
@@ -71,7 +71,7 @@ def record() -> int:
             make_folders(verb)
         if code := run("dvc", "commit", "--force", "--quiet"):
             return code
-        adopt(judged)
+        adopt(files, judged)
     print("recorded in dvc.lock: commit it with git, and 'dvc push' shares the files")
     return 0
 
@@ -82,8 +82,8 @@ def pull() -> int:
     if code := run("dvc", "pull" if remotes else "checkout"):
         return code
     with alone():
-        judged = judge()
-        adopt(judged)
+        files, judged = judge()
+        adopt(files, judged)
     if LAYOUT.metrics in judged.current:
         print("everything is here and current: 'dvc repro' and 'snakemake all' have nothing to do")
     else:
@@ -94,21 +94,30 @@ def pull() -> int:
 # ---- what is current
 
 
-def judge() -> provenance.Judged:
-    return provenance.judge(config.load(), provenance.read(LAYOUT))
+def judge() -> tuple[provenance.Files, provenance.Judged]:
+    files = provenance.read(LAYOUT)
+    return files, provenance.judge(config.load(), files)
 
 
-def adopt(judged: provenance.Judged) -> None:
+def adopt(files: provenance.Files, judged: provenance.Judged) -> None:
     """Tell Snakemake that these files are current, and what they were made with."""
     if paths := declared(judged.current):
-        touch(paths)
+        touch(files, paths)
 
 
-def touch(paths: list[Path], *arguments: str) -> None:
-    """Mark outputs as newer than their inputs, and as made with today's params.yaml."""
+def touch(files: provenance.Files, paths: list[Path], *arguments: str) -> None:
+    """Let Snakemake note that these outputs are of today's params.yaml and newer than their inputs.
+
+    Those that were newer get their time back, or whatever is made of them would look old to Snakemake in its turn.
+    """
+    before = {path: path.stat().st_mtime_ns for path in paths}
     how = ("--touch", "--forceall", "--ignore-incomplete", *arguments)
     if code := snakemake("--quiet", "all", *how, "--", *map(str, paths), check=False):
         raise SystemExit(code)
+    for path in paths:
+        inputs = [of.stat().st_mtime_ns for of in files.inputs(path)]
+        if not path.is_symlink() and before[path] >= max(inputs, default=0):
+            os.utime(path, ns=(before[path], before[path]))
 
 
 def declared(paths: list[Path], verb: str = "") -> list[Path]:
