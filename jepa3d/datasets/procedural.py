@@ -130,6 +130,10 @@ def parts(raw: Path, config: Config) -> tuple[str, ...]:
     return (*PARTS, "background") if config.difficulty == "scan_bg" else PARTS
 
 
+def count(raw: Path, config: Config) -> int:
+    return config.train + config.test
+
+
 def read(raw: Path, config: Config) -> Iterator[Shape]:
     """Every shape, train before test. `raw` is not looked at: the configuration is all there is."""
     items = [(config, split, index) for split in ("train", "test") for index in range(getattr(config, split))]

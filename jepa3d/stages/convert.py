@@ -137,7 +137,7 @@ class Found:
             shape, dtype = shapes[name]
             self.block[name], self.written[name] = np.empty((2, rows, *shape), dtype)
             if self.expected is None:
-                self.file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(1, *shape))
+                self.file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(rows, *shape))
             else:
                 self.file.create_dataset(name, (self.expected, *shape), dtype)
 

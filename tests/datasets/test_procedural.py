@@ -70,6 +70,11 @@ def test_a_hundred_shapes_are_enough_and_every_class_has_as_many(monkeypatch):
     assert len({shape.id for shape in made}) == 100
 
 
+def test_the_number_of_shapes_is_known_beforehand(tmp_path):
+    given = Config(train=30, test=20, points=64)
+    assert procedural.count(tmp_path, given) == len(list(procedural.read(tmp_path, given))) == 50
+
+
 def test_more_shapes_begin_with_the_same_ones():
     few, many = Config(train=60), Config(train=100_000)
     assert np.array_equal(make((few, "train", 17)).points, make((many, "train", 17)).points)
