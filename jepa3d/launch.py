@@ -109,7 +109,7 @@ def attend(work: Work, where: Where, cluster: Cluster) -> int:
             say(f"{work.label}: job {record['id']} {words}; its log: {place.log(record['id'], 0)}")
         onlooker.job, onlooker.where = record["id"], record["where"]
         code = follow(place, record, cluster, work.result)
-    return _clear(place) if code == 0 else code
+    return _clear(place) if code == 0 and not _deserted() else code
 
 
 def cancel(layout: Layout, run: str, seed: int) -> str:
@@ -178,6 +178,16 @@ def _completed(work: Work) -> bool:
         and store.read_json(place.end(0))["code"] == 0
         and all(path.exists() and path.stat().st_mtime < ended for path in work.inputs)
     )
+
+
+def _deserted() -> bool:
+    """Whether the command that this process is a part of was killed, as a Snakemake whose launcher lives on.
+
+    Then nobody has seen the good end, and the next Snakemake takes the results away as those of a job that was cut
+    off. The state stays: from it they are published again in seconds.
+    """
+    leader = os.getpgrp()
+    return leader != 0 and queues.identity(leader) is None  # 0: outside of this container
 
 
 def _clear(place: Place) -> int:
