@@ -133,7 +133,8 @@ class Repository:
 
 def jobs(text: str) -> list[str]:
     """Every 'jepa3d VERB ...' of a log, without where it runs and on how many threads."""
-    found = re.findall(r"^ *jepa3d --params params.yaml --results results (?:--threads \d+ )?(.*)$", text, re.MULTILINE)
+    command = r"^(?:Shell command:)? *jepa3d --params params.yaml --results results (?:--threads \d+ )?(.*)$"
+    found = re.findall(command, text, re.MULTILINE)
     return sorted(line.strip() for line in found if line.strip() != "check")
 
 
