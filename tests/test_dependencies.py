@@ -21,10 +21,26 @@ sys.meta_path.insert(0, Absent())
 sys.path.insert(0, "benchmarks")
 import step
 from jepa3d.stages import embed, patchify, pretrain
+
+Absent.names.remove("safetensors")  # the seventh: encoders are kept in its format
+from pathlib import Path
+import torch
+from jepa3d import config, load_encoder
+from jepa3d.nets.encoder import Encoder, save
+model = config.Model(width=24, depth=1, heads=2, tokenizer=config.Tokenizer(widths=(8, 8, 8)))
+scheme = config.Scheme(points=64, levels=(config.Level(num=10, size=8),))
+save(Path(sys.argv[1]), {"context": Encoder(model)}, "transformer", model, scheme, {})
+assert load_encoder(sys.argv[1]).embed(torch.randn(2, 64, 3)).shape == (2, 48)
 """
 
 
-def test_training_and_its_benchmark_import_with_six_libraries():
+def test_training_and_its_benchmark_import_with_six_libraries_and_encoders_are_used_with_a_seventh(tmp_path: Path):
     root = Path(__file__).parent.parent
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(tmp_path / "e.safetensors")],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
