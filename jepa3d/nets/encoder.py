@@ -13,13 +13,14 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jepa3d import config, store
+from jepa3d import __version__, config, store
 from jepa3d.nets.plain import PLAIN
 from jepa3d.nets.tokenizer import position, tokenizer
 from jepa3d.nets.transformer import Block, initialise
 from jepa3d.ops.geometry import farthest_point_sample, gather, group, knn
 from jepa3d.problem import Problem
 
+FORMAT = "jepa3d.encoder/1"
 TRANSFORMER = "transformer"  # the kind of a file with an Encoder; the other kinds are those of `plain`
 CACHED = 16 << 20  # bytes of one layer of the tokenizer that a core's caches hold (benchmarks/embed.py)
 CPU_BATCH, GPU_BATCH = 32, 256  # shapes at once, at the most: of a CPU's core, of a GPU
@@ -210,7 +211,7 @@ def save(
         f"{which}.{name}": tensor for which, net in encoders.items() for name, tensor in net.state_dict().items()
     }
     metadata = {
-        "format": "jepa3d.encoder/1",
+        "format": FORMAT,
         "kind": kind,
         "which": sorted(encoders),
         "model": config.slice_of(model),
@@ -223,10 +224,22 @@ def save(
 def load(path: str | Path, which: Literal["context", "target"] = "context") -> LoadedEncoder:
     """Read `encoder.safetensors`. A file that is not ours, of another size or damaged is a Problem."""
     path = Path(path)
-    tensors, metadata = store.read_tensors(path)
     try:
-        if metadata["format"] != "jepa3d.encoder/1":
-            raise ValueError(f"its format is {metadata['format']}")
+        tensors, metadata = store.read_tensors(path)
+    except Problem as problem:
+        if not path.exists():
+            raise
+        raise Problem(problem.what, problem.why, "get it again, or make it again with 'jepa3d pretrain'") from None
+    found = metadata.get("format")
+    if found != FORMAT and str(found).startswith("jepa3d.encoder/"):
+        raise Problem(
+            f"{path}: an encoder of another version of jepa3d",
+            f"its format is {found}, jepa3d {__version__} reads {FORMAT}",
+            "use the version that wrote it, or make it again with 'jepa3d pretrain'",
+        )
+    try:
+        if found != FORMAT:
+            raise ValueError(f"its format is {found}")
         model = config.Model.model_validate_json(json.dumps(metadata["model"]), strict=True)
         scheme = config.Scheme.model_validate_json(json.dumps(metadata["scheme"]), strict=True)
         available = [which for which in ("context", "target") if which in metadata["which"]]

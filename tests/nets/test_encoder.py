@@ -277,7 +277,7 @@ def edited(path: Path, **changes: Any) -> Path:
     "changes",
     [
         {"format": None},
-        {"format": "jepa3d.encoder/9"},
+        {"format": "another.encoder/1"},
         {"kind": None},
         {"kind": "resnet"},
         {"kind": ["transformer"]},
@@ -292,6 +292,13 @@ def edited(path: Path, **changes: Any) -> Path:
 def test_an_edited_description_is_a_problem(tmp_path: Path, changes: dict[str, Any]):
     with pytest.raises(Problem, match="not an encoder of jepa3d"):
         load_encoder(edited(saved(tmp_path / "e.safetensors"), **changes))
+
+
+def test_another_version_of_the_format_is_told_from_a_foreign_file(tmp_path: Path):
+    with pytest.raises(Problem, match=r"e\.safetensors: an encoder of another version of jepa3d") as caught:
+        load_encoder(edited(saved(tmp_path / "e.safetensors"), format="jepa3d.encoder/9"))
+    assert "jepa3d.encoder/9" in caught.value.why
+    assert "pretrain" in caught.value.mend
 
 
 @pytest.mark.parametrize("change", [{"depth": 3}, {"depth": 1}, {"width": 48}, {"position": "linear"}])
@@ -309,7 +316,8 @@ def test_foreign_truncated_and_missing_files_are_problems(tmp_path: Path):
         load_encoder(tmp_path / "foreign.safetensors")
     for content in (whole[: len(whole) // 2], whole[:4], b"", b"text of no meaning"):
         (tmp_path / "damaged.safetensors").write_bytes(content)
-        with pytest.raises(Problem, match="cannot be read"):
+        with pytest.raises(Problem, match=r"damaged\.safetensors: cannot be read") as caught:
             load_encoder(tmp_path / "damaged.safetensors")
+        assert "get it again" in caught.value.mend
     with pytest.raises(Problem, match="no such file"):
         load_encoder(tmp_path / "nowhere.safetensors")
