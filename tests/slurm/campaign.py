@@ -37,6 +37,7 @@ TRAININGS = [  # faults in the order in which they come, at equal distances
     ["disk quota", "rank killed"],
     ["torn checkpoint", "killed while saving"],
     ["preemption", "snakemake killed", "first rank killed"],
+    ["USR2", "snakemake killed for good"],
 ]
 
 
@@ -118,24 +119,19 @@ def train(study: Study, faults: list[str], tally: Tally) -> None:
             say(f"  ended before {name}: {last_words(command)}")
             command = study.snakemake("all_pretrain")
             study.wait_for_step(number * STEPS // (len(faults) + 2), command)
-        step = study.step
-        FAULTS[name].inject(study, command)
+        step, before = study.step, command
+        command = FAULTS[name].strike(study, command, lambda: study.snakemake("all_pretrain"))
         tally.faults[name] += 1
-        command = go_on(study, command, name, tally, "all_pretrain")
-        say(f"  {name} at step {step}: {'went on' if tally.alone[name] else tally.said.get(name)}")
-    command.succeed()
-
-
-def go_on(study: Study, command: Command, name: str, tally: Tally, target: str) -> Command:
-    """The command that goes on after a fault: the same one, or given again if it has ended."""
-    fault = FAULTS.get(name)
-    ended = command.wait() is not None if fault and not fault.survived else settle(lambda: command.ended, 3)
-    if not ended or command.wait() == 0:
-        tally.alone[name] += 1
-        return command
-    tally.again[name] += 1
-    tally.said[name] = last_words(command)
-    return study.snakemake(target)
+        time.sleep(3)  # a command that does not survive what it should has ended by then
+        if not command.ended and command is before:
+            tally.alone[name] += 1
+        else:
+            tally.again[name] += 1
+            tally.said[name] = last_words(before)
+        say(f"  {name} at step {step}: {tally.said.get(name, 'went on')}")
+    if command.wait():
+        say(f"  ended: {last_words(command)}")
+        study.snakemake("all_pretrain").succeed()
 
 
 def embed(study: Study, name: str, tally: Tally) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -11,21 +10,34 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from private_slurm import wait_until
-from studies import Command, Study, settle
+from studies import PATIENCE, Command, Study, settle
 
+LIFE = 240.0  # seconds until a job has begun anew on a busy machine
 Inject = Callable[[Study, Command], None]
 
 
 class Fault(NamedTuple):
-    """A kind of fault, and whether the command that the user gave is expected to survive it."""
+    """A kind of fault. Does the command that the user gave survive it? Does the job?"""
 
     name: str
     inject: Inject
     survived: bool
+    ends_job: bool = False
+
+    def strike(self, study: Study, command: Command, again: Callable[[], Command]) -> Command:
+        """Do it; give the command again if it has ended; return the one that goes on, when the training does."""
+        begun = len(study.lives)
+        self.inject(study, command)
+        if not self.survived:
+            assert command.wait() != 0, f"{self.name}:\n{command.said}"
+            command = again()
+            if self.ends_job:
+                settle(lambda: command.ended or len(study.lives) > begun, LIFE)
+        return command
 
 
 def _rank(study: Study, number: int) -> int:
-    wait_until(lambda: number in study.ranks(), f"rank {number} runs", 60)
+    wait_until(lambda: number in study.ranks(), f"rank {number} runs", LIFE)
     return study.ranks()[number]
 
 
@@ -55,6 +67,12 @@ def kill_launcher(study: Study, command: Command) -> None:
 
 def kill_snakemake(study: Study, command: Command) -> None:
     command.kill()
+
+
+def kill_snakemake_early(study: Study, command: Command) -> None:
+    """Nobody gives the command again before the training has ended."""
+    command.kill()
+    wait_until(lambda: study.layout.encoder("jepa", 0).exists() and not study.launchers(), "it is trained", PATIENCE)
 
 
 def interrupt(study: Study, command: Command) -> None:
@@ -149,14 +167,8 @@ def kill_while_saving(study: Study, command: Command) -> None:
 
 def _await_next_life(study: Study, command: Command) -> None:
     """Until the job has begun anew, so that the next fault hits a training again."""
-    job = str(study.job)
-    restarts = _restarts(study, job)
-    settle(lambda: command.ended or _restarts(study, job) > restarts, 60)
-
-
-def _restarts(study: Study, job: str) -> int:
-    said = study.slurm.run("scontrol", "--oneliner", "show", "job", job, check=False)
-    return int(said.partition("Restarts=")[2].partition(" ")[0] or 0)
+    begun = len(study.lives)
+    settle(lambda: command.ended or len(study.lives) > begun, LIFE)
 
 
 FAULTS = {
@@ -171,16 +183,17 @@ FAULTS = {
         Fault("controller stalled", stall_controller, True),
         Fault("rank stalled", stall, True),
         Fault("first rank stalled", stall_first, True),
-        Fault("rank killed", kill_rank, False),
-        Fault("first rank killed", kill_first_rank, False),
-        Fault("killed while saving", kill_while_saving, False),
-        Fault("torn checkpoint", torn_checkpoint, False),
-        Fault("disk quota", disk_quota, False),
+        Fault("rank killed", kill_rank, False, True),
+        Fault("first rank killed", kill_first_rank, False, True),
+        Fault("killed while saving", kill_while_saving, False, True),
+        Fault("torn checkpoint", torn_checkpoint, False, True),
+        Fault("disk quota", disk_quota, False, True),
         Fault("launcher killed", kill_launcher, False),
         Fault("snakemake killed", kill_snakemake, False),
+        Fault("snakemake killed for good", kill_snakemake_early, False),
         Fault("Ctrl-C", interrupt, False),
         Fault("connection lost", hang_up, False),
-        Fault("scancel", cancel, False),
+        Fault("scancel", cancel, False, True),
     )
 }
 
@@ -210,9 +223,3 @@ def orphans(study: Study) -> list[str]:
     settle(lambda: not study.slurm.active() and not study.processes(), 30)
     processes = [f"process {pid}: {values['command'][:80]}" for pid, values in study.processes().items()]
     return [*(f"job {job}: {state}" for job, state in study.slurm.active().items()), *processes]
-
-
-def lives(study: Study) -> list[int]:
-    """The step at which each life of the job under way began."""
-    path = study.layout.launched("jepa", 0) / "lives.jsonl"
-    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []

@@ -23,7 +23,7 @@ from private_slurm import Slurm, wait_until
 from jepa3d.layout import Layout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-STEPS = 60
+STEPS = 150
 PARAMS: dict[str, Any] = {
     "study": "small",
     "studies": {"small": {"runs": ["jepa"], "evals": ["linear", "knn"], "seeds": [0]}},
@@ -122,13 +122,36 @@ class Study:
             return 0
         return int(rows[-1]["step"]) if rows else 0
 
+    @property
+    def lives(self) -> list[int]:
+        """The step at which each life of the training under way began."""
+        path = self.layout.launched("jepa", 0) / "lives.jsonl"
+        try:
+            return [json.loads(line)["step"] for line in path.read_text(encoding="utf-8").splitlines()]
+        except FileNotFoundError:
+            return []
+
     def wait_for_step(self, step: int, command: Command) -> None:
-        """Until the training has got so far, or the command has ended (which is for the caller to judge)."""
-        wait_until(lambda: self.step >= step or command.ended, f"step {step} is reached\n{command.said}", PATIENCE)
+        """Until a life has got so far, or the command has ended (which is for the caller to judge)."""
+        state = self.layout.state("jepa", 0)
+
+        def reached() -> bool:
+            try:  # the curve is from this life
+                own = (state / "curve.jsonl").stat().st_mtime_ns > (state / "launch/lives.jsonl").stat().st_mtime_ns
+            except FileNotFoundError:
+                own = False
+            return (own and self.step >= step) or command.ended
+
+        wait_until(reached, f"step {step} is reached\n{command.said}", PATIENCE)
 
     def weights(self) -> str:
         """A hash of the trained encoder's bytes: equal means equal bit for bit."""
         return hashlib.sha256(self.layout.encoder("jepa", 0).read_bytes()).hexdigest()
+
+    def submitted(self) -> list[str]:
+        """The names of all jobs that were ever submitted, in their order."""
+        rows = self.slurm.run("squeue", "-h", "--states=all", "--sort=i", "--format=%A %j").splitlines()
+        return [row.split()[1] for row in rows]
 
     def forget_training(self) -> None:
         """As if nothing had ever been trained here."""
