@@ -75,7 +75,7 @@ def _conclude(place: Place, record: dict[str, Any], encoder: Path) -> int:
         return 0
     if any(end["rank"] == 0 and end["code"] == 0 for end in ends):
         return 0
-    silent = sorted({*range(place.ranks())} - {end["rank"] for end in ends})
+    silent = sorted({*range(record["ranks"])} - {end["rank"] for end in ends})
     first = min((end for end in ends if end["code"]), key=lambda end: (end["peer"], end["time"]), default=None)
     if first is None or (first["peer"] and silent):  # nobody says what it was: a rank is missed by the others, or all
         rank = silent[0] if silent else 0

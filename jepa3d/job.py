@@ -47,7 +47,7 @@ class Place:
 
     @property
     def record(self) -> Path:
-        """The job on record: {id, where, settings, host}."""
+        """The job on record: {id, where, settings, ranks, host}."""
         return self.folder / "job.json"
 
     @property
@@ -91,10 +91,6 @@ class Place:
         newest = max((note["life"] for note in notes), default=0)
         return [note for note in notes if note["life"] == newest]
 
-    def ranks(self) -> int:
-        cluster = store.read_json(self.wanted)["cluster"]
-        return int(cluster["nodes"]) * int(cluster["ranks_per_node"])
-
 
 class Rank(NamedTuple):
     """One process of a job."""
@@ -118,6 +114,7 @@ class Job:
 
     def work(self, rank: Rank) -> None:
         """Join the other ranks and work off the command. A failure ends the process, with a note for the launcher."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])  # submitit's handler is there; see launch
         life = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         os.chdir(self.cwd)
         self._await_record(rank.job)

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,7 @@ from jepa3d.problem import Problem
 
 Where = Literal["local", "slurm"]
 FOREVER = 60 * 24 * 3650  # minutes: on this machine there is no time limit
+RECORDED = ("where", "settings", "ranks", "host")
 NO_LIMIT = 10**6  # time-outs that submitit lets pass: with limits of minutes it counts every signal as one
 
 
@@ -162,7 +164,7 @@ def running(place: Place) -> dict[str, Any] | None:
         say(f"job {job} was submitted, but its submission was cut off: it is cancelled and submitted anew")
         queues.QUEUES[wanted["where"]].cancel(job)
         return None
-    record = {"id": job, **{key: wanted[key] for key in ("where", "settings", "host")}}
+    record = {"id": job, **{key: wanted[key] for key in RECORDED}}
     store.write_json(place.record, record)
     return record
 
@@ -212,6 +214,7 @@ def _submit(work: Work, where: Where, cluster: Cluster, lock: int) -> dict[str, 
         "command": [f"--params={place.params}", f"--threads={cluster.cpus_per_rank}", *work.arguments],
         "cwd": str(Path.cwd()),
         "settings": work.settings,
+        "ranks": cluster.ranks,
         "host": os.uname().nodename,
     }
     store.write_json(place.wanted, wanted)
@@ -253,7 +256,7 @@ def submit_wanted(folder: str) -> None:
         print(json.dumps(_refused(str(error)).args))
         return
     job = number if wanted["where"] == "slurm" else queues.identity(int(number))
-    store.write_json(place.record, {"id": job, **{key: wanted[key] for key in ("where", "settings", "host")}})
+    store.write_json(place.record, {"id": job, **{key: wanted[key] for key in RECORDED}})
 
 
 class Submitted(Job):
@@ -271,13 +274,21 @@ class Submitted(Job):
         return submitit.helpers.DelayedSubmission(self) if self.requeue else None
 
 
+def _python() -> str:
+    """Python, with the signal that ends a life held back until the job is ready for it: a rank that is still importing
+    would be killed by it."""
+    code = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]); "
+    code += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    return shlex.join([sys.executable, "-S", "-c", code])
+
+
 def _slurm_executor(place: Place, cluster: Cluster) -> Any:
     import submitit
 
     for tool in ("sbatch", "srun", "squeue", "scontrol", "scancel"):
         if shutil.which(tool) is None:
             raise queues.no_slurm(tool)
-    executor = submitit.SlurmExecutor(place.jobs, max_num_timeout=NO_LIMIT)
+    executor = submitit.SlurmExecutor(place.jobs, max_num_timeout=NO_LIMIT, python=_python())
     gpus = f"{cluster.gpu_type}:{cluster.ranks_per_node}" if cluster.gpu_type else cluster.ranks_per_node
     options = {key: value for key, value in cluster.options.items() if value is not False}
     executor.update_parameters(
@@ -306,7 +317,7 @@ def _local_executor(place: Place, cluster: Cluster) -> Any:
 
     if not sys.platform.startswith("linux"):
         raise Problem("--launch local: needs Linux", "jobs are found again by /proc", "use --launch here")
-    executor = submitit.LocalExecutor(place.jobs, max_num_timeout=NO_LIMIT)
+    executor = submitit.LocalExecutor(place.jobs, max_num_timeout=NO_LIMIT, python=_python())
     visible = [int(number) for number in re.findall(r"\d+", os.environ.get("CUDA_VISIBLE_DEVICES", ""))]
     executor.update_parameters(
         tasks_per_node=cluster.ranks,

@@ -136,8 +136,10 @@ def shared(module: nn.Module, world: World) -> Iterator[None]:
     layers: list[Any] = list(module.modules()) if world.size > 1 else []
     norms: list[Any] = [layer for layer in layers if isinstance(layer, nn.BatchNorm1d)]
     blocks: list[Any] = [layer for layer in layers if isinstance(layer, Block)]
+    if norms:
+        eager = torch.compiler.disable(synchronised)  # a compiled training calls it as it is
     for norm in norms:
-        norm.forward = partial(synchronised, norm, world)
+        norm.forward = partial(eager, norm, world)
     for block in blocks:
         block.share = (world.rank, world.size)
     try:
@@ -149,7 +151,6 @@ def shared(module: nn.Module, world: World) -> Iterator[None]:
             block.share = (0, 1)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def synchronised(norm: nn.BatchNorm1d, world: World, x: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
     """BatchNorm1d's forward with the statistics of all ranks' rows, whose numbers may differ."""
     if not norm.training:

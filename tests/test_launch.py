@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -195,6 +196,15 @@ def test_a_job_that_ended_while_nobody_looked_is_not_done_again(launching: Launc
     assert len(launching.started()) == 2
 
 
+def test_a_stop_signal_waits_until_the_job_can_answer_it(tmp_path: Path):
+    """Until submitit has its handlers, a rank imports for seconds; the signal would kill it."""
+    code = (
+        "import os, signal, time; os.kill(os.getpid(), signal.SIGUSR2); print(signal.sigpending() == {signal.SIGUSR2})"
+    )
+    words = [*shlex.split(launch._python()), "-c", code]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 def test_a_machine_without_slurm_refuses_in_three_lines(launching: Launching):
     launching.environment["PATH"] = "/nowhere"
     code, words = said(launching.start("slurm"))
@@ -246,6 +256,9 @@ def test_every_run_and_seed_of_every_folder_has_a_job_name_of_its_own(tmp_path: 
     assert places[0] == Place.of(Layout(tmp_path / "." / "a"), "jepa", 0)
 
 
+RECORD = {"where": "slurm", "settings": "s", "ranks": 2, "host": os.uname().nodename}
+
+
 class Queue:
     """A queue that knows one job."""
 
@@ -272,7 +285,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def wanted(place: Place) -> None:
-    store.write_json(place.wanted, {"where": "slurm", "settings": "s", "host": os.uname().nodename, "name": "name"})
+    store.write_json(place.wanted, {**RECORD, "name": "name"})
 
 
 def test_a_job_that_never_came_on_record_is_found_by_its_name(place: Place, monkeypatch: pytest.MonkeyPatch):
@@ -281,7 +294,7 @@ def test_a_job_that_never_came_on_record_is_found_by_its_name(place: Place, monk
     assert launch.running(place) is None  # nothing was ever submitted from here
     wanted(place)
     (place.jobs / "12_submitted.pkl").touch()
-    assert launch.running(place) == {"id": "12", "where": "slurm", "settings": "s", "host": os.uname().nodename}
+    assert launch.running(place) == {"id": "12", **RECORD}
     assert store.read_json(place.record)["id"] == "12"
 
 
