@@ -196,11 +196,9 @@ def test_a_job_that_ended_while_nobody_looked_is_not_done_again(launching: Launc
     assert len(launching.started()) == 2
 
 
-def test_a_stop_signal_waits_until_the_job_can_answer_it(tmp_path: Path):
+def test_a_stop_signal_waits_until_the_job_can_answer_it():
     """Until submitit has its handlers, a rank imports for seconds; the signal would kill it."""
-    code = (
-        "import os, signal, time; os.kill(os.getpid(), signal.SIGUSR2); print(signal.sigpending() == {signal.SIGUSR2})"
-    )
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print(signal.sigpending() == {signal.SIGUSR2})"
     words = [*shlex.split(launch._python()), "-c", code]
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "True\n"
 
