@@ -53,7 +53,7 @@ def evaluate(given: Features, config: Config, seed: int) -> Result:
     metrics["queries"] = float(np.mean([len(fold.query) for fold in problems])) / config.way
     fewer = metrics["queries"] < config.queries
     note = f"{metrics['queries']:.1f} queries a class on average: some have fewer than {config.queries} test shapes"
-    return Result(metrics, None, (note,) * fewer)
+    return Result(metrics, None, (note,) * fewer, {"folds": found})
 
 
 def _classifiers(config: Config) -> dict[str, Any]:

@@ -80,6 +80,14 @@ def test_the_spread_is_the_sample_standard_deviation_over_the_folds():
     assert metrics["knn_std"] == pytest.approx(np.std(found, ddof=1))
 
 
+def test_the_accuracy_of_every_fold_is_told():
+    result = evaluate(features(spread=2.0), Config(folds=3), seed=0)
+    assert result.details is not None
+    for name in ("linear", "knn"):
+        assert len(result.details["folds"][name]) == 3
+        assert np.mean(result.details["folds"][name]) == pytest.approx(result.metrics[name])
+
+
 def test_linear_is_the_headline():
     assert list(evaluate(features(), Config(), seed=0).metrics)[:4] == ["linear", "linear_std", "knn", "knn_std"]
 
