@@ -13,7 +13,7 @@ from jepa3d import config
 from jepa3d.__main__ import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/cluster.md", "docs/method.md", "docs/datasets.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/cluster.md", "docs/method.md", "docs/versioning.md", "docs/datasets.md"]
 COMMANDS = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
