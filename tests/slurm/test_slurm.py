@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from faults import FAULTS, orphans
-from studies import STEPS, Study
+from studies import STEPS, Command, Study
 
 from jepa3d import store
 
@@ -41,12 +41,13 @@ def test_faults_of_all_kinds_change_no_bit_of_the_weights(study: Study):
         command = FAULTS[name].strike(study, command, study.pretrain)
     assert len(study.lives) == 4
     study.wait_for_step(STEPS * 5 // 8, command)
-    study.slurm.run("scancel", str(study.job))
-    assert command.wait() != 0
-    assert "CANCELLED" in command.said
-    assert not orphans(study)
 
-    command = study.snakemake("all_pretrain")
+    def after_the_cancellation() -> Command:
+        assert "CANCELLED" in command.said
+        assert not orphans(study)
+        return study.snakemake("all_pretrain")
+
+    command = FAULTS["scancel"].strike(study, command, after_the_cancellation)
     study.wait_for_step(STEPS * 6 // 8, command)
     command = FAULTS["snakemake killed for good"].strike(study, command, lambda: study.snakemake("all_pretrain"))
     command.succeed()
