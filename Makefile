@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV   ?= .venv
 CORES  ?= all
+FLAGS  ?=
 BIN     = $(VENV)/bin
 READY   = $(VENV)/ready
 
 .PHONY: all setup test test-slow test-slurm campaign lint record pull gc clean help
 
 all: $(READY)             ## build the chosen study: tables in results/report/index.html
-	@. $(BIN)/activate && snakemake --cores $(CORES) all
+	@. $(BIN)/activate && snakemake --cores $(CORES) all $(FLAGS)
 
 setup: $(READY)           ## only make the environment
 
