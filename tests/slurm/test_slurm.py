@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+from pathlib import Path
+
 import pytest
 from faults import FAULTS, orphans
 from studies import STEPS, Command, Study
@@ -56,3 +59,20 @@ def test_faults_of_all_kinds_change_no_bit_of_the_weights(study: Study):
     assert not orphans(study)
     submitted = [name for name in study.submitted()[before:] if name.startswith("jepa3d-")]
     assert len(submitted) == 4  # again after the killed rank, after the cancellation, and to publish the results
+
+
+def test_what_would_go_wrong_is_refused_before_any_job(slurm: Slurm, tmp_path: Path):
+    """A --config that forgets how pretraining is submitted, and a second Snakemake in one folder."""
+    study, before = Study.clone(tmp_path / "clone", slurm), slurm.jobs()
+    forgetful = study.snakemake("all", "--config", "gpus=0")
+    assert forgetful.wait() != 0
+    assert "add 'cluster=slurm/cluster.yaml'" in forgetful.said
+
+    lock = study.folder / ".snakemake" / "cluster.lock"
+    with lock.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        second = study.snakemake("all")
+        assert second.wait() != 0
+    assert "another Snakemake works here" in second.said
+    assert "Traceback" not in forgetful.said + second.said
+    assert slurm.jobs() == before
