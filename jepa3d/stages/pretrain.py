@@ -41,7 +41,8 @@ def pretrain(params: config.Params, layout: Layout, run: str, seed: int) -> None
 def _pretrain(params: config.Params, layout: Layout, run: str, seed: int, world: ranks.World) -> None:
     entry: config.Run = params.pick("runs", run)
     model, scheme = params.pick("models", entry.model), params.pick("patches", entry.patches)
-    inputs = [path for data in entry.data for path in (layout.canonical(data), layout.patches(entry.patches, data))]
+    read = dict.fromkeys([*entry.data, *([entry.monitor.probe] if entry.monitor.probe else [])])
+    inputs = [path for data in read for path in (layout.canonical(data), layout.patches(entry.patches, data))]
     settings = config.run_slice(params, run) | {"seed": seed}
     stamp = store.stamp("pretrain", settings, inputs if world.first else [])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
