@@ -12,7 +12,7 @@ from typing import NamedTuple
 from private_slurm import wait_until
 from studies import PATIENCE, Command, Study, settle
 
-LIFE = 240.0  # seconds until a job has begun anew on a busy machine
+LIFE = 900.0  # seconds until a job has begun anew on a busy machine
 Inject = Callable[[Study, Command], None]
 
 
@@ -60,7 +60,7 @@ def kill_first_rank(study: Study, command: Command) -> None:
 
 
 def kill_launcher(study: Study, command: Command) -> None:
-    wait_until(lambda: bool(study.launchers()), "a launcher runs", 30)
+    wait_until(lambda: bool(study.launchers()), "a launcher runs", LIFE)
     for pid in study.launchers():
         study.kill(pid)
 
@@ -159,7 +159,7 @@ def kill_while_saving(study: Study, command: Command) -> None:
     """The first rank dies with a checkpoint half-written."""
     folder = study.layout.state("jepa", 0)
     wait_until(
-        lambda: any(folder.glob(".step*.tmp")) or command.ended, "a checkpoint is being written", 60, pause=0.0005
+        lambda: any(folder.glob(".step*.tmp")) or command.ended, "a checkpoint is being written", LIFE, pause=0.0005
     )
     if 0 in (ranks := study.ranks()):
         study.kill(ranks[0])
@@ -220,6 +220,6 @@ ORDINARY: dict[str, Inject] = {
 
 def orphans(study: Study) -> list[str]:
     """What still runs of a study when it should be at rest: jobs in the queue and processes."""
-    settle(lambda: not study.slurm.active() and not study.processes(), 30)
+    settle(lambda: not study.slurm.active() and not study.processes(), 120)
     processes = [f"process {pid}: {values['command'][:80]}" for pid, values in study.processes().items()]
     return [*(f"job {job}: {state}" for job, state in study.slurm.active().items()), *processes]

@@ -26,7 +26,7 @@ TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 PATH = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
 FIRST_PORT = 17000
 CPUS, MEMORY_MB = 16, 200_000  # what a node claims to have; nobody measures
-PATIENCE = 30.0  # seconds
+PATIENCE = 120.0  # seconds
 
 CONFIG = """
 ClusterName=private

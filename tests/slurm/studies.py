@@ -47,7 +47,7 @@ PARAMS: dict[str, Any] = {
     },
 }
 CLUSTER = {"nodes": 2, "ranks_per_node": 2, "gpu": False, "cpus_per_rank": 1, "minutes": 20, "notice": 30, "poll": 0.5}
-PATIENCE = 900.0  # seconds that a training may take on a busy machine
+PATIENCE = 3600.0  # seconds that anything may take on a busy machine
 
 
 @dataclass
