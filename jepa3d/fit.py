@@ -339,10 +339,15 @@ class _Request:
 
 @contextlib.contextmanager
 def _stop_request(save_on: tuple[int, ...]) -> Iterator[_Request]:
-    """Signals only leave a note while a step is under way; the loop reads it between two steps."""
+    """Signals only leave a note while a step is under way; the loop reads it between two steps.
+
+    One that came while a submitted job was starting was held back until here (`launch`), so that each life of the job
+    trains at least one step.
+    """
     request = _Request(save_on)
     try:
         before = {number: signal.signal(number, request.note) for number in STOP_SIGNALS}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     except ValueError:  # not in the main thread, where Python allows no handlers
         before = {}
     try:

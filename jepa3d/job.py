@@ -114,7 +114,6 @@ class Job:
 
     def work(self, rank: Rank) -> None:
         """Join the other ranks and work off the command. A failure ends the process, with a note for the launcher."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])  # submitit's handler is there; see launch
         life = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         os.chdir(self.cwd)
         self._await_record(rank.job)
@@ -154,6 +153,7 @@ class Job:
             if rank:
                 return  # rank 0 does it
             try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
                 os.kill(os.getpid(), signal.SIGUSR2)
                 time.sleep(60)  # the handler comes first
             except Exception as error:

@@ -275,8 +275,10 @@ class Submitted(Job):
 
 
 def _python() -> str:
-    """Python, with the signal that ends a life held back until the job is ready for it: a rank that is still importing
-    would be killed by it."""
+    """Python, with the signal that ends a life of the job held back until the training answers it (`fit`).
+
+    A rank that is still importing would be killed by it; one that answered at once would have got no further.
+    """
     code = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]); "
     code += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     return shlex.join([sys.executable, "-S", "-c", code])

@@ -200,6 +200,15 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(tmp_path: Path):
     assert rows(again.curve) == rows(undisturbed.curve)
 
 
+def test_a_signal_that_was_held_back_while_a_job_started_stops_after_one_step(tmp_path: Path):
+    one = training(tmp_path)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    os.kill(os.getpid(), signal.SIGUSR2)
+    with pytest.raises(fit.Stopped, match="stopped at step 1 by SIGUSR2"):
+        fit.run(one)
+    assert steps(one) == [1]
+
+
 # --- resume
 
 

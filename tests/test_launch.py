@@ -28,7 +28,7 @@ from jepa3d.layout import Layout
 from jepa3d.problem import Problem
 from jepa3d.stages.patchify import patchify
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 # stands in for the module jepa3d.__main__ in the processes of a job
 STAND_IN = """
