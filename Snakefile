@@ -54,6 +54,6 @@ localrules:
 
 
 onstart:
-    if "JEPA3D_CHECKED" not in os.environ:  # set by the stages of dvc.yaml after the first
-        claim_cluster(workflow)
-    shell(f"{JEPA3D} check")
+    claim_cluster(workflow)
+    if "JEPA3D_CHECKED" not in os.environ:  # the first stage of dvc.yaml checks for all
+        shell(f"{JEPA3D} check")
