@@ -55,5 +55,6 @@ localrules:
 
 onstart:
     claim_cluster(workflow)
-    if "JEPA3D_CHECKED" not in os.environ:  # the first stage of dvc.yaml checks for all
+    # The first stage of dvc.yaml checks for all.
+    if "JEPA3D_CHECKED" not in os.environ:
         shell(f"{JEPA3D} check")
