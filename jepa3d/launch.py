@@ -32,7 +32,7 @@ from typing import Any, Literal
 
 from jepa3d import config, queues, store
 from jepa3d.cluster import Cluster, check_share
-from jepa3d.follow import LOOK, follow, patiently, say
+from jepa3d.follow import LOOK, SURE, follow, patiently, say
 from jepa3d.job import Job, Place, Rank
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
@@ -194,7 +194,10 @@ def _deserted() -> bool:
 
 def _clear(place: Place) -> int:
     """The training is complete: its state and the job's logs have done their work."""
-    shutil.rmtree(place.folder.parent, ignore_errors=True)
+    end = time.monotonic() + SURE
+    while place.folder.parent.exists() and time.monotonic() < end:  # its processes may still be ending, and write
+        shutil.rmtree(place.folder.parent, ignore_errors=True)
+        time.sleep(LOOK)
     return 0
 
 
