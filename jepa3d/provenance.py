@@ -171,7 +171,7 @@ class Judged(NamedTuple):
 
 
 def judge(params: config.Params, files: Files) -> Judged:
-    """Which outputs are what params.yaml asks for, by content; those of entries that are gone are left out."""
+    """Which outputs of the chosen study are what params.yaml asks for, by content."""
     known: dict[Path, bool] = {}
 
     def current(path: Path) -> bool:
@@ -185,13 +185,40 @@ def judge(params: config.Params, files: Files) -> Judged:
             )
         return known[path]
 
-    asked = [path for path in files.digests if (place := place_of(path)) and settings_now(params, place) is not None]
+    jobs = study_jobs(params)
+    asked = [path for path in files.digests if (place := place_of(path)) and job_of(place) in jobs]
     return Judged([path for path in asked if current(path)], [path for path in asked if not current(path)])
 
 
 def _settings_hold(params: config.Params, path: Path, record: dict[str, Any] | None) -> bool:
     place = place_of(path)
     return place is not None and record is not None and settings_now(params, place) == record["stamp"]["settings"]
+
+
+def study_jobs(params: config.Params) -> set[tuple[str, ...]]:
+    """Every job that the chosen study needs: its verb and the names in the path of what it makes."""
+    jobs: set[tuple[str, ...]] = {("report",)}
+    pairs: set[tuple[str, str]] = set()  # (patch scheme, data set)
+    for run, seed in params.chosen.trainings():
+        entry: config.Run = params.runs[run]
+        jobs.add(("pretrain", run, str(seed)))
+        pairs |= {(entry.patches, data) for data in (*entry.data, entry.monitor.probe) if data}
+    for run, name, seed in params.chosen.cells():
+        evaluation = params.evals[name]
+        jobs.add(("evaluate", run, str(seed), name))
+        pairs.add((evaluation.patches or params.runs[run].patches, evaluation.dataset))
+        if params.needs(name) == "features":
+            jobs.add(("embed", run, str(seed), evaluation.dataset))
+            pairs.add((params.runs[run].patches, evaluation.dataset))
+    for scheme, data in pairs:
+        jobs |= {("patchify", scheme, data), ("convert", data), ("download", data)}
+    return jobs
+
+
+def job_of(place: Place) -> tuple[str, ...]:
+    """The job that a file belongs to; a part to that of the whole."""
+    length = {"patchify": 2, "evaluate": 3}.get(place.verb, len(place.names))
+    return place.verb, *place.names[:length]
 
 
 def settings_now(params: config.Params, place: Place) -> dict[str, Any] | None:

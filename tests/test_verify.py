@@ -231,6 +231,14 @@ def test_a_change_makes_stale_what_depends_on_it_and_nothing_else(
     assert dict(sorted(judged(config.load(write(tiny)), made).items())) == dict(sorted(stale.items()))
 
 
+def test_what_the_chosen_study_does_not_ask_for_is_neither(
+    tiny: dict[str, Any], write: Callable[[Any], Path], made: Layout
+):
+    tiny["studies"]["tiny"]["runs"] = ["jepa"]
+    tiny["runs"]["scratch"]["objective"]["clouds"] = 16
+    assert judged(config.load(write(tiny)), made) == {"report": 6}
+
+
 def test_a_changed_byte_upstream_makes_everything_after_it_stale(params: config.Params, made: Layout):
     flip(made.patches("flat", "toys"), 0)
     assert judged(params, made) == {"patchify": 1, "pretrain": 12, "embed": 4, "evaluate": 8, "report": 6}
