@@ -72,9 +72,9 @@ def protocol(config: Config) -> str:
         f"part segmentation; {trained}; features of three depths ({config.merge}), 3-NN propagation to the points of "
         f"the patch scheme; loss over {points} and {parts}; AdamW {fit.lr:g}, weight decay {fit.weight_decay:g}, "
         f"{length} of batch {fit.batch}, one optimiser step a batch; augmentation: {augmented_by(config.augment)}; the "
-        "category is given and only its parts compete, an absent part that is not predicted counts 1; epoch chosen on a held-out "
-        f"{config.validation:.0%} of train (_last: the last epoch; _community: the best on the test split, as the "
-        "peers choose)"
+        "category is given and only its parts compete, an absent part that is not predicted counts 1; epoch chosen on "
+        f"a held-out {config.validation:.0%} of train (_last: the last epoch; _community: the best on the test split, "
+        "as the peers choose)"
     )
 
 
