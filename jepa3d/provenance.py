@@ -186,7 +186,7 @@ def judge(params: config.Params, files: Files) -> Judged:
         return known[path]
 
     jobs = study_jobs(params)
-    asked = [path for path in files.digests if (place := place_of(path)) and job_of(place) in jobs]
+    asked = [path for path in files.digests if (place := place_of(path)) and (place.verb, *place.names) in jobs]
     return Judged([path for path in asked if current(path)], [path for path in asked if not current(path)])
 
 
@@ -206,19 +206,16 @@ def study_jobs(params: config.Params) -> set[tuple[str, ...]]:
     for run, name, seed in params.chosen.cells():
         evaluation = params.evals[name]
         jobs.add(("evaluate", run, str(seed), name))
+        jobs |= {("evaluate", run, str(seed), name, str(part)) for part in range(params.parts(name))}
         pairs.add((evaluation.patches or params.runs[run].patches, evaluation.dataset))
         if params.needs(name) == "features":
             jobs.add(("embed", run, str(seed), evaluation.dataset))
             pairs.add((params.runs[run].patches, evaluation.dataset))
     for scheme, data in pairs:
         jobs |= {("patchify", scheme, data), ("convert", data), ("download", data)}
+        shards = params.dataset(data).shards
+        jobs |= {("patchify", scheme, data, str(part)) for part in range(shards if shards > 1 else 0)}
     return jobs
-
-
-def job_of(place: Place) -> tuple[str, ...]:
-    """The job that a file belongs to; a part to that of the whole."""
-    length = {"patchify": 2, "evaluate": 3}.get(place.verb, len(place.names))
-    return place.verb, *place.names[:length]
 
 
 def settings_now(params: config.Params, place: Place) -> dict[str, Any] | None:
@@ -226,8 +223,10 @@ def settings_now(params: config.Params, place: Place) -> dict[str, Any] | None:
     match place.verb, place.names:
         case (("download" | "convert"), (dataset,)):
             return _slice(params.datasets, dataset)
-        case "patchify", (scheme, dataset, *_):
-            return _slice(params.patches, scheme) if dataset in params.datasets else None
+        case "patchify", (scheme, dataset, *part) if dataset in params.datasets:
+            found = _slice(params.patches, scheme)
+            of = {"part": [int(part[0]), params.dataset(dataset).shards]} if part else {}
+            return None if found is None else found | of
         case "pretrain", (run, seed):
             return config.run_slice(params, run) | {"seed": int(seed)} if run in params.runs else None
         case "embed", (run, seed, dataset):

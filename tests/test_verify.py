@@ -231,6 +231,26 @@ def test_a_change_makes_stale_what_depends_on_it_and_nothing_else(
     assert dict(sorted(judged(config.load(write(tiny)), made).items())) == dict(sorted(stale.items()))
 
 
+def test_what_settings_now_says_is_what_the_verbs_stamp(tiny: dict[str, Any], write: Callable[[Any], Path]):
+    """Of shards and parts here; of all else in tests/dvc, with the real command."""
+    from jepa3d.stages.convert import convert
+    from jepa3d.stages.download import download
+    from jepa3d.stages.patchify import patchify
+
+    tiny["datasets"]["toys"]["shards"] = 3
+    params = config.load(write(tiny))
+    layout = Layout(write(tiny).parent / "results")
+    download(params, layout, "toys")
+    convert(params, layout, "toys")
+    patchify(params, layout, "flat", "toys", part=1)
+    patchify(params, layout, "flat", "toys")
+    files = provenance.read(layout)
+    assert len(files.digests) == 3 + 3 + 1
+    assert provenance.judge(params, files).stale == []
+    tiny["datasets"]["toys"]["shards"] = 2
+    assert judged(config.load(write(tiny)), layout) == {"patchify": 3}, "both parts that are left, and the whole"
+
+
 def test_what_the_chosen_study_does_not_ask_for_is_neither(
     tiny: dict[str, Any], write: Callable[[Any], Path], made: Layout
 ):
