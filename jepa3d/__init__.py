@@ -8,12 +8,13 @@ Dimension names used in every signature
 Floors (a module imports from lower floors only; `lint-imports` checks it)
     0  problem config yaml_file plugins layout seeds published
        cluster leftover                                         standard library, pydantic, yaml
-    1  ops/ foreign/ store parallel progress queues             pure functions; foreign files; our own files
+    1  ops/ foreign/ store records parallel progress queues     pure functions; foreign files; our own files
     2  nets/                                                    torch modules
-    3  batches fit tuning monitor export                        engines
+    3  batches fit tuning monitor parts export                  engines
        ranks launch follow job                                  several ranks; submitted jobs
     4  datasets/ objectives/ tasks/                             plugins, one file each
-    5  report/ stages/ doctor                                   stages: one module a verb: read, one pure call, write
+    5  report/ stages/                                          stages: one module a verb: read, one pure call, write
+       doctor encode provenance trace tidy                      what users ask beside the seven verbs
     6  __main__                                                 the command line
 """
 
