@@ -10,19 +10,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import signal
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from faults import FAULTS, ORDINARY, orphans
 from private_slurm import Slurm
-from studies import CLUSTER, PARAMS, STEPS, Command, Study, changed, settle
+from studies import CLUSTER, PARAMS, Command, Study, changed, settle
 
+from jepa3d import store
+
+LENGTH = 60  # steps of each training
 MARKS = ("<!-- campaign -->", "<!-- /campaign -->")
 TRAININGS = [  # faults in the order in which they come, at equal distances
     ["USR2", "USR2", "requeue"],
@@ -65,7 +69,7 @@ class Tally:
         total = sum(self.faults.values())
         rows += [
             "",
-            f"{total} faults in {self.trainings} trainings and features: {self.equal} ended in the bytes of the "
+            f"{total} faults in {self.trainings} trainings and features: {self.equal} ended in the bits of the "
             f"undisturbed one; at most {self.most} training of the run in the queue at a time; "
             f"{len(self.left)} jobs or processes left over.",
         ]
@@ -77,31 +81,21 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="a page whose table between two comments is replaced")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the trainings")
     options = parser.parse_args()
+    # what is started must hear Ctrl-C, even where this was started in the background; and nothing is to be left over
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     tally = Tally()
     with (
         tempfile.TemporaryDirectory(prefix="slurm-") as home,
         tempfile.TemporaryDirectory(prefix="study-") as folder,
         Slurm(Path(home)) as slurm,
     ):
-        params = changed(PARAMS, steps=STEPS, checkpoint_every=5)
+        params = changed(PARAMS, steps=LENGTH, checkpoint_every=5)
         study = Study.clone(Path(folder) / "clone", slurm, params, CLUSTER | {"ranks_per_node": 1})
-        study.snakemake("all_embed").succeed()
-        undisturbed = study.weights(), features(study)
-        for number, faults in enumerate(TRAININGS):
-            if options.only is None or number in options.only:
-                say(f"training {number}: {', '.join(faults)}")
-                with watching(study, tally):
-                    train(study, faults, tally)
-                tally.trainings += 1
-                tally.equal += study.weights() == undisturbed[0]
-                tally.left += orphans(study)
-                say(f"  {'equal' if study.weights() == undisturbed[0] else 'DIFFERENT'}; left: {tally.left}")
-        for fault in ORDINARY if options.only is None else ():
-            say(f"features: {fault}")
-            embed(study, fault, tally)
-            tally.trainings += 1
-            tally.equal += features(study) == undisturbed[1]
-            tally.left += orphans(study)
+        try:
+            strike(study, tally, options.only)
+        finally:
+            study.end()
     rows = tally.table()
     print("\n".join(rows))
     if options.table is not None:
@@ -109,16 +103,47 @@ def main() -> None:
     sys.exit(tally.equal != tally.trainings or tally.most > 1 or bool(tally.left))
 
 
+def strike(study: Study, tally: Tally, only: list[int] | None) -> None:
+    """All trainings, or those of some numbers; then an ordinary job, hit by each fault."""
+    study.snakemake("all_embed").succeed()
+    undisturbed = study.weights(), features(study)
+    for number, faults in enumerate(TRAININGS):
+        if only is None or number in only:
+            say(f"training {number}: {', '.join(faults)}")
+            with judged(study, tally, lambda: study.weights() == undisturbed[0]), watching(study, tally):
+                train(study, faults, tally)
+    for fault in ORDINARY if only is None else ():
+        say(f"features: {fault}")
+        with judged(study, tally, lambda: features(study) == undisturbed[1]):
+            embed(study, fault, tally)
+
+
+@contextlib.contextmanager
+def judged(study: Study, tally: Tally, equal: Callable[[], bool]) -> Iterator[None]:
+    """Count how a training ended, and what it left."""
+    tally.trainings += 1
+    try:
+        yield
+        tally.equal += equal()
+        say("  equal" if equal() else "  DIFFERENT")
+    except AssertionError as error:
+        say(f"  FAILED: {error}")
+    tally.left += (left := orphans(study))
+    if left:
+        say(f"  LEFT: {left}")
+        study.end()
+
+
 def train(study: Study, faults: list[str], tally: Tally) -> None:
     """One training from nothing to its end, hit by faults."""
     study.forget_training()
     command = study.snakemake("all_pretrain")
     for number, name in enumerate(faults, 1):
-        study.wait_for_step(number * STEPS // (len(faults) + 2), command)
+        study.wait_for_step(number * LENGTH // (len(faults) + 2), command)
         if command.ended:
             say(f"  ended before {name}: {last_words(command)}")
             command = study.snakemake("all_pretrain")
-            study.wait_for_step(number * STEPS // (len(faults) + 2), command)
+            study.wait_for_step(number * LENGTH // (len(faults) + 2), command)
         step, before = study.step, command
         command = FAULTS[name].strike(study, command, lambda: study.snakemake("all_pretrain"))
         tally.faults[name] += 1
@@ -163,13 +188,16 @@ def watching(study: Study, tally: Tally) -> Iterator[None]:
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    yield
-    over.set()
-    watcher.join()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def features(study: Study) -> str:
-    return hashlib.sha256(study.layout.features("jepa", 0, "toys").read_bytes()).hexdigest()
+    with store.open_h5(study.layout.features("jepa", 0, "toys")) as file:
+        return hashlib.sha256(file["context"][:].tobytes()).hexdigest()
 
 
 def last_words(command: Command) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 from private_slurm import Slurm, wait_until
 
+from jepa3d import store
 from jepa3d.layout import Layout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -145,8 +146,10 @@ class Study:
         wait_until(reached, f"step {step} is reached\n{command.said}", PATIENCE)
 
     def weights(self) -> str:
-        """A hash of the trained encoder's bytes: equal means equal bit for bit."""
-        return hashlib.sha256(self.layout.encoder("jepa", 0).read_bytes()).hexdigest()
+        """A hash of the trained weights: equal means equal bit for bit."""
+        tensors, _ = store.read_tensors(self.layout.encoder("jepa", 0))  # the rest says which code it was
+        bits = b"".join(name.encode() + tensors[name].numpy().tobytes() for name in sorted(tensors))
+        return hashlib.sha256(bits).hexdigest()
 
     def submitted(self) -> list[str]:
         """The names of all jobs that were ever submitted, in their order."""
