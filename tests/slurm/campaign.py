@@ -26,7 +26,7 @@ from studies import CLUSTER, PARAMS, Command, Study, changed, settle
 
 from jepa3d import store
 
-LENGTH = 60  # steps of each training
+LENGTH = 300  # steps of each training
 MARKS = ("<!-- campaign -->", "<!-- /campaign -->")
 TRAININGS = [  # faults in the order in which they come, at equal distances
     ["USR2", "USR2", "requeue"],
@@ -57,6 +57,16 @@ class Tally:
     equal: int = 0
     most: int = 0  # trainings of one run in the queue at once
     left: list[str] = field(default_factory=list)
+
+    def outlived(self, name: str, command: Command, alone: bool) -> None:
+        """Whether a command went on by itself after a fault; a second word about the same fault replaces the first."""
+        if alone:
+            self.alone[name] += 1
+            return
+        if self.alone[name] + self.again[name] == self.faults[name]:
+            self.alone[name] -= 1
+        self.again[name] += 1
+        self.said[name] = last_words(command)
 
     def table(self) -> list[str]:
         rows = [
@@ -137,26 +147,25 @@ def judged(study: Study, tally: Tally, equal: Callable[[], bool]) -> Iterator[No
 def train(study: Study, faults: list[str], tally: Tally) -> None:
     """One training from nothing to its end, hit by faults."""
     study.forget_training()
-    command = study.snakemake("all_pretrain")
-    for number, name in enumerate(faults, 1):
-        study.wait_for_step(number * LENGTH // (len(faults) + 2), command)
-        if command.ended:
-            say(f"  ended before {name}: {last_words(command)}")
-            command = study.snakemake("all_pretrain")
+    command, last = study.snakemake("all_pretrain"), ""
+    for number, name in enumerate([*faults, ""], 1):
+        if name:
             study.wait_for_step(number * LENGTH // (len(faults) + 2), command)
-        step, before = study.step, command
+        if (command.ended or not name) and command.wait():
+            tally.outlived(last, command, alone=False)  # the fault before was its end after all
+            say(f"  and so it ended: {tally.said[last]}")
+            command = study.snakemake("all_pretrain")
+        if not name:
+            break
+        if study.step > LENGTH:
+            say(f"  too late for {name}")
+            break
+        say(f"  {name} at step {study.step}")
+        before, last = command, name
         command = FAULTS[name].strike(study, command, lambda: study.snakemake("all_pretrain"))
         tally.faults[name] += 1
-        time.sleep(3)  # a command that does not survive what it should has ended by then
-        if not command.ended and command is before:
-            tally.alone[name] += 1
-        else:
-            tally.again[name] += 1
-            tally.said[name] = last_words(before)
-        say(f"  {name} at step {step}: {tally.said.get(name, 'went on')}")
-    if command.wait():
-        say(f"  ended: {last_words(command)}")
-        study.snakemake("all_pretrain").succeed()
+        tally.outlived(name, before, alone=command is before)
+    command.succeed()
 
 
 def embed(study: Study, name: str, tally: Tally) -> None:

@@ -113,9 +113,9 @@ class Study:
 
     @property
     def step(self) -> int:
-        """The last step on the curve of the training that is under way; all steps when it is complete."""
+        """The last step on the curve of the training that is under way; more than any when it is complete."""
         if self.layout.encoder("jepa", 0).exists():
-            return STEPS
+            return sys.maxsize
         curve = self.layout.state("jepa", 0) / "curve.jsonl"
         try:
             rows = [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines(keepends=True)[-2:]]
