@@ -79,7 +79,8 @@ def record() -> int:
 def pull() -> int:
     """The results that dvc.lock names, from the remote or, where there is none, from DVC's own cache."""
     remotes = subprocess.run(["dvc", "remote", "list"], capture_output=True, text=True, check=False).stdout.split()
-    if code := run("dvc", "pull" if remotes else "checkout"):
+    command = ("dvc", "pull") if remotes else ("dvc", "checkout")
+    if run(*command) and (code := run(*command)):  # the one after a killed pull may only find out what is missing
         return code
     with alone():
         files, judged = judge()

@@ -55,22 +55,27 @@ class Repository:
 
     folder: Path
     environment: dict[str, str]
-    log: Path = field(init=False)
+    log: Path = field(init=False)  # every command of jepa3d that was given
+    said: Path = field(init=False)  # what the last command said
 
     def __post_init__(self) -> None:
         self.log = self.folder.parent / f"{self.folder.name}.commands"
+        self.said = self.folder.parent / f"{self.folder.name}.said"
         self.environment = {**self.environment, "HOLLOW_LOG": str(self.log)}
 
-    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
-        """A command in a session of its own, so that it can be killed with all that it started."""
-        environment = self.environment | environment
-        return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, start_new_session=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        """A command in a session of its own, so that it can be killed with all that it started; it speaks to a file."""
+        with self.said.open("wb") as said:
+            environment = self.environment | environment
+            return subprocess.Popen(
+                command, cwd=self.folder, env=environment, start_new_session=True, stdout=said, stderr=said
+            )
 
     def run(self, *command: str, check: bool = True, **environment: str) -> str:
         """What a command says, on both channels."""
         process = self.start(*command, **environment)
-        said, _ = process.communicate(timeout=400)
+        process.wait(timeout=900)
+        said = self.said.read_text(errors="replace")
         assert not check or process.returncode == 0, f"{' '.join(command)}\n{said[-6000:]}"
         return said
 
@@ -112,10 +117,12 @@ class Repository:
         assert "Nothing to be done" in self.run("snakemake", "-n", "all")
         assert "up to date" in self.dvc("status")
 
-    def kill(self, process: subprocess.Popen[str], everything: bool) -> None:
+    def kill(self, process: subprocess.Popen[bytes], everything: bool) -> None:
         """SIGKILL: of the command alone, as the system would when memory is short, or of all that it started."""
         os.killpg(process.pid, signal.SIGKILL) if everything else process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
     def wait_for_a_job(self, verb: str, seconds: float = 120) -> None:
         """Until a job of this verb has begun."""
