@@ -471,7 +471,8 @@ def test_two_local_ranks_train_a_run_and_a_stopped_one_ends_in_the_same_bits(
     again, after = result()
     assert all((again[name] == weights[name]).all() for name in weights)
     assert after == curve
-    assert not layout.state("jepa", 0).exists()
+    left = [path.name for path in layout.state("jepa", 0).rglob("*")]
+    assert not layout.state("jepa", 0).exists(), left
 
 
 def _ranks_of(place: Place) -> list[int]:

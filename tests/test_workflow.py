@@ -115,8 +115,9 @@ def test_a_tiny_study_from_nothing_to_tables(tiny: dict[str, Any], write: Callab
     for of_run in metrics.values():
         assert set(of_run) == {"linear", "knn"}
         for of_eval in of_run.values():
-            for found in of_eval.values():
-                assert set(found) == {"mean", "std", "n", "values"}
+            for place, found in enumerate(of_eval.values()):
+                interval = set() if place else {"low", "high"}  # of the headline, which is the first
+                assert set(found) == {"mean", "std", "n", "values"} | interval
                 assert found["n"] == len(found["values"]) == 2
                 assert found["mean"] == pytest.approx(sum(found["values"]) / 2)
     assert "accuracy" in metrics["jepa"]["linear"]
