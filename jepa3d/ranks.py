@@ -3,7 +3,8 @@
 The same global batch on 1, 2 or 4 ranks gives the same loss curve and the same weights, to the order in which
 floating-point numbers are summed:
 - each rank has its own rows of every batch, and augmentation and masks are drawn by shape (`batches`, `ops.draws`);
-- gradients are the mean over the ranks (DistributedDataParallel), and all ranks have equally many shapes;
+- gradients are the mean over the ranks (DistributedDataParallel), and all ranks have equally many shapes; on CPUs
+  summed from the first rank to the last, so that a resumed training has the very bits of one that was never stopped;
 - BatchNorm's statistics are of all ranks' rows, forward and backward: torch's own SyncBatchNorm needs GPUs;
 - stochastic depth is drawn for the rows of all ranks, of which each uses its own.
 Checkpoints know nothing of ranks, so that a training may go on with another number of them.
@@ -121,7 +122,28 @@ def parallel(module: nn.Module, world: World) -> Any:
     make: Any = nn.parallel.DistributedDataParallel
     # the buffers are equal by what is computed; newer versions of torch have another name for not sending them
     new = "forward_sync_buffers" in inspect.signature(make).parameters
-    return make(module, gradient_as_bucket_view=True, **{"forward_sync_buffers" if new else "broadcast_buffers": False})
+    made = make(module, gradient_as_bucket_view=True, **{"forward_sync_buffers" if new else "broadcast_buffers": False})
+    if dist.get_backend() == "gloo":
+        made.register_comm_hook(None, lambda _, bucket: _mean_in_rank_order(bucket.buffer(), world.size))
+    return made
+
+
+def _mean_in_rank_order(own: Float[Tensor, " n"], size: int) -> torch.futures.Future[Tensor]:
+    """The mean over the ranks of a bucket of gradients, summed from the first rank to the last.
+
+    An all-reduce sums in an order that depends on where in its bucket a gradient stands, and each life of a training
+    packs its buckets anew after its first step: with more than two ranks, a resumed one would have other roundings.
+    """
+    everyone = [torch.empty_like(own) for _ in range(size)]
+
+    def mean(_: Any) -> Tensor:
+        total = everyone[0]
+        for other in everyone[1:]:
+            total += other
+        return total.div_(size)
+
+    future: torch.futures.Future[Any] = dist.all_gather(everyone, own, async_op=True).get_future()
+    return future.then(mean)
 
 
 def unaveraged(module: Any) -> contextlib.AbstractContextManager[None]:

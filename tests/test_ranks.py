@@ -1,6 +1,6 @@
 """Several ranks compute what one does: BatchNorm, stochastic depth, accumulation, EMA, curve, stop and resume.
 
-Two processes that Gloo connects work off all cases once (each imports torch, which takes its time); the tests compare
+Four processes that Gloo connects work off all cases once (each imports torch, which takes its time); the tests compare
 what they wrote with one process. In float64, where the order of summation is no excuse, equal means to 1e-9.
 """
 
@@ -23,6 +23,8 @@ from jepa3d.batches import Arrays, Batch, InMemory, Stream
 from jepa3d.objectives import Base, Loss, jepa, supervised
 from jepa3d.ranks import ALONE, World
 
+SIZE = 4  # with two, every order of summation gives the same bits
+SHARES = (slice(0, 5), slice(5, 7), slice(7, 8), slice(8, 12))  # of twelve rows
 MODEL = config.Model(width=24, depth=2, heads=2, drop_path=0.3, tokenizer=config.Tokenizer(widths=(8, 16, 16)))
 
 
@@ -130,12 +132,12 @@ def saved_and_gone_on(folder: Path, world: World) -> list[str]:
 
 
 def normalised(world: World) -> dict[str, Tensor]:
-    """BatchNorm of 12 rows, 5 on the first rank and 7 on the second, then of its own rows without gradient."""
+    """BatchNorm of 12 rows, unequal shares of them on the ranks, then of its own rows without gradient."""
     torch.manual_seed(3)
     rows, weight = torch.randn(12, 3, dtype=torch.float64) * 4 + 100, torch.randn(12, 3, dtype=torch.float64)
     norm = nn.BatchNorm1d(3).double()
     nn.init.normal_(norm.weight)
-    part = slice(0, 12) if world.size == 1 else (slice(0, 5), slice(5, 12))[world.rank]
+    part = slice(0, 12) if world.size == 1 else SHARES[world.rank]
     x = rows[part].clone().requires_grad_()
     with ranks.shared(norm, world):
         out = norm(x)
@@ -158,6 +160,9 @@ def work(folder: Path, world: World) -> dict[str, Any]:
     one = training(folder / "stopped", "jepa", world, steps=7, checkpoint_every=100)
     fit.run(one)  # goes on where `stopped` was
     found["resumed"] = dict(one.objective.state_dict())
+    one = training(folder / "undisturbed", "jepa", world, steps=7, checkpoint_every=100)
+    fit.run(one)
+    found["undisturbed"] = dict(one.objective.state_dict())
     found["asked"] = [world.greatest(world.rank * 5), world.told(7 + world.rank)]
     found["mean"] = world.mean(torch.tensor([float(world.rank), 4.0]))
     return found
@@ -166,7 +171,7 @@ def work(folder: Path, world: World) -> dict[str, Any]:
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     with ranks.joined() as world:
-        torch.save(work(folder / "two", world), folder / f"rank{world.rank}.pt")
+        torch.save(work(folder / "several", world), folder / f"rank{world.rank}.pt")
         world.wait()
 
 
@@ -176,9 +181,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two(folder: Path) -> list[dict[str, Any]]:
-    """What two ranks found."""
-    common = {"WORLD_SIZE": "2", "JEPA3D_MEET": str(folder / "meet"), "OMP_NUM_THREADS": "1"}
+def several(folder: Path) -> list[dict[str, Any]]:
+    """What each of several ranks found."""
+    common = {"WORLD_SIZE": str(SIZE), "JEPA3D_MEET": str(folder / "meet"), "OMP_NUM_THREADS": "1"}
     running = [
         subprocess.Popen(
             [sys.executable, "-W", "error", __file__, str(folder)],
@@ -186,11 +191,11 @@ def two(folder: Path) -> list[dict[str, Any]]:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in (0, 1)
+        for rank in range(SIZE)
     ]
     said = [process.communicate(timeout=300)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert [process.returncode for process in running] == [0] * SIZE, said
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(SIZE)]
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor], within: float = 0.0) -> None:
@@ -199,22 +204,22 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor], within: float = 0.0)
         assert torch.allclose(one[name], other[name], rtol=within, atol=within), name
 
 
-def test_batchnorm_of_two_ranks_is_that_of_all_rows_forward_and_backward(two: list[dict[str, Any]]):
-    alone, (first, second) = normalised(ALONE), (rank["norm"] for rank in two)
+def test_batchnorm_of_several_ranks_is_that_of_all_rows_forward_and_backward(several: list[dict[str, Any]]):
+    alone, shares = normalised(ALONE), [rank["norm"] for rank in several]
     for name in ("out", "dx", "eval"):
-        assert torch.allclose(torch.cat([first[name], second[name]]), alone[name], atol=1e-12), name
-    assert torch.allclose(first["dw"] + second["dw"], alone["dw"], atol=1e-12)
+        assert torch.allclose(torch.cat([share[name] for share in shares]), alone[name], atol=1e-12), name
+    assert torch.allclose(sum(share["dw"] for share in shares), alone["dw"], atol=1e-12)
     for name in ("running_mean", "running_var", "num_batches_tracked"):
-        assert torch.equal(first[name], second[name])
-        assert torch.allclose(first[name], alone[name], atol=1e-12)
+        assert all(torch.equal(share[name], shares[0][name]) for share in shares)
+        assert torch.allclose(shares[0][name], alone[name], atol=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_ranks_train_as_one_does(two: list[dict[str, Any]], folder: Path, case: str):
+def test_several_ranks_train_as_one_does(several: list[dict[str, Any]], folder: Path, case: str):
     """Masks and augmentation included, stochastic depth and clipping too; rows of the ranks differ in their targets."""
     alone = trained(folder / "one", case, ALONE)
-    equal(two[0]["cases"][case], alone, within=1e-9)
-    curves = [store.read_jsonl(folder / count / case / kind_of(case) / "curve.jsonl") for count in ("one", "two")]
+    equal(several[0]["cases"][case], alone, within=1e-9)
+    curves = [store.read_jsonl(folder / count / case / kind_of(case) / "curve.jsonl") for count in ("one", "several")]
     losses = [[row["loss"] for row in curve] for curve in curves]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)  # a curve is written in float32
     assert [row["mask_ratio"] for row in curves[0] if "mask_ratio" in row] == pytest.approx(
@@ -223,54 +228,56 @@ def test_two_ranks_train_as_one_does(two: list[dict[str, Any]], folder: Path, ca
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_all_ranks_end_in_the_same_bits(two: list[dict[str, Any]], case: str):
+def test_all_ranks_end_in_the_same_bits(several: list[dict[str, Any]], case: str):
     """Weights, the EMA copy and BatchNorm's statistics."""
-    equal(two[0]["cases"][case], two[1]["cases"][case])
+    for other in several[1:]:
+        equal(several[0]["cases"][case], other["cases"][case])
 
 
-def test_a_signal_to_any_rank_stops_all_at_the_same_step_with_the_state_saved(two: list[dict[str, Any]], folder: Path):
-    assert [rank["stopped"] for rank in two] == [4, 4]
-    assert (folder / "two" / "stopped" / "jepa" / "step000000004.pt").exists()
+def test_a_signal_to_any_rank_stops_all_at_the_same_step_with_the_state_saved(several: list[dict[str, Any]], folder: Path):
+    assert [rank["stopped"] for rank in several] == [4] * SIZE
+    assert (folder / "several" / "stopped" / "jepa" / "step000000004.pt").exists()
 
 
 def test_ranks_go_on_from_a_state_in_the_bits_of_a_training_that_never_stopped(
-    two: list[dict[str, Any]], tmp_path: Path
+    several: list[dict[str, Any]], tmp_path: Path
 ):
-    equal(two[0]["resumed"], two[1]["resumed"])
-    undisturbed = training(tmp_path, "jepa", ALONE, steps=7)
-    fit.run(undisturbed)
-    equal(two[0]["resumed"], dict(undisturbed.objective.state_dict()), within=1e-9)
+    for rank in several:
+        equal(rank["resumed"], several[0]["undisturbed"])
+    alone = training(tmp_path, "jepa", ALONE, steps=7)
+    fit.run(alone)
+    equal(several[0]["resumed"], dict(alone.objective.state_dict()), within=1e-9)
 
 
-def test_one_rank_goes_on_where_two_were(two: list[dict[str, Any]], folder: Path, tmp_path: Path):
-    """The state that two ranks left after 4 of 5 steps."""
+def test_one_rank_goes_on_where_several_were(several: list[dict[str, Any]], folder: Path, tmp_path: Path):
+    """The state that several ranks left after 4 of 5 steps."""
     state = tmp_path / "jepa"
     state.mkdir()
     name = "step000000004.pt"
-    (state / name).write_bytes((folder / "two" / "jepa" / "jepa" / name).read_bytes())
+    (state / name).write_bytes((folder / "several" / "jepa" / "jepa" / name).read_bytes())
     one = training(tmp_path, "jepa", ALONE)
     fit.run(one)
-    equal(dict(one.objective.state_dict()), two[0]["cases"]["jepa"], within=1e-9)
+    equal(dict(one.objective.state_dict()), several[0]["cases"]["jepa"], within=1e-9)
 
 
-def test_a_loss_that_is_not_finite_on_one_rank_is_a_problem_on_all(two: list[dict[str, Any]]):
-    assert two[0]["not_finite"] == two[1]["not_finite"]
-    assert "not finite at step 1" in two[0]["not_finite"]
+def test_a_loss_that_is_not_finite_on_one_rank_is_a_problem_on_all(several: list[dict[str, Any]]):
+    assert len({rank["not_finite"] for rank in several}) == 1
+    assert "not finite at step 1" in several[0]["not_finite"]
 
 
-def test_where_a_scheduler_decides_sigterm_saves_and_the_training_goes_on(two: list[dict[str, Any]]):
-    assert two[0]["saved"] == ["step000000003.pt", "step000000005.pt"]
+def test_where_a_scheduler_decides_sigterm_saves_and_the_training_goes_on(several: list[dict[str, Any]]):
+    assert several[0]["saved"] == ["step000000003.pt", "step000000005.pt"]
 
 
-def test_ranks_agree_on_numbers(two: list[dict[str, Any]]):
-    assert [rank["asked"] for rank in two] == [[5, 7], [5, 7]]
-    assert [rank["mean"].tolist() for rank in two] == [[0.5, 4.0], [0.5, 4.0]]
+def test_ranks_agree_on_numbers(several: list[dict[str, Any]]):
+    assert [rank["asked"] for rank in several] == [[15, 7]] * SIZE
+    assert [rank["mean"].tolist() for rank in several] == [[1.5, 4.0]] * SIZE
     assert (ALONE.greatest(3), ALONE.told(4)) == (3, 4)
     assert ALONE.mean(torch.tensor([2.0])).tolist() == [2.0]
 
 
-def test_only_the_first_rank_writes(folder: Path, two: list[dict[str, Any]]):
-    steps = [row["step"] for row in store.read_jsonl(folder / "two" / "jepa" / "jepa" / "curve.jsonl")]
+def test_only_the_first_rank_writes(folder: Path, several: list[dict[str, Any]]):
+    steps = [row["step"] for row in store.read_jsonl(folder / "several" / "jepa" / "jepa" / "curve.jsonl")]
     assert steps == [1, 2, 3, 4, 5]
     assert not (folder / "meet").exists()
 
