@@ -6,12 +6,12 @@ Dimension names used in every signature
     M  target blocks              F  width of a pooled feature  L  any sequence length
 
 Floors (a module imports from lower floors only; `lint-imports` checks it)
-    0  problem config yaml_file plugins layout seeds published
+    0  problem validation bases config yaml_file plugins layout seeds published
        cluster leftover                                         standard library, pydantic, yaml
-    1  ops/ foreign/ store records parallel progress queues     pure functions; foreign files; our own files
+    1  ops/ foreign/ store records parallel progress            pure functions; foreign files; our own files
     2  nets/                                                    torch modules
-    3  batches fit tuning monitor parts export                  engines
-       ranks launch follow job                                  several ranks; submitted jobs
+    3  batches fit tuning monitor parts interchange             engines
+       ranks launch/                                            several ranks; submitted jobs
     4  datasets/ objectives/ tasks/                             plugins, one file each
     5  report/ stages/                                          stages: one module a verb: read, one pure call, write
        doctor encode provenance trace tidy                      what users ask beside the seven verbs

@@ -104,13 +104,13 @@ def pretrain(
     params, layout = _load()
     where = launch or ("slurm" if cluster else "here")
     if where != "here":
-        from jepa3d import launch as launcher
         from jepa3d.cluster import Cluster, load
+        from jepa3d.launch.launcher import launch as submitted
 
         place = load(cluster) if cluster else Cluster()
-        raise typer.Exit(launcher.launch(params, _Context.params, layout, run, seed, where, place))
+        raise typer.Exit(submitted(params, _Context.params, layout, run, seed, where, place))
     if "JEPA3D_JOB" not in os.environ and layout.launched(run, seed).exists():
-        from jepa3d.launch import refuse_beside
+        from jepa3d.launch.launcher import refuse_beside
 
         refuse_beside(layout, run, seed)
     from jepa3d.fit import Stopped
@@ -267,7 +267,7 @@ def export(
 @app.command()
 def cancel(run: str, seed: Seed) -> None:
     """End the job that trains a run: one that was started with --launch local or slurm."""
-    from jepa3d.launch import cancel as end
+    from jepa3d.launch.launcher import cancel as end
 
     params, layout = _load()
     params.pick("runs", run)

@@ -7,7 +7,6 @@ by `check_objectives`, which the command line and Snakemake's `onstart` call bef
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -21,23 +20,23 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
-from jepa3d import plugins
-from jepa3d.problem import Problem, did_you_mean
+from jepa3d import bases, plugins
+from jepa3d.problem import Problem
+from jepa3d.validation import pick, validate
+
+
+def _as_tuple(value: Any) -> Any:
+    """One name stands for a list of one."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 class FrozenModel(BaseModel):
     """The base of every entry of params.yaml: immutable, no unknown keys, no silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _as_tuple(value: Any) -> Any:
-    """One name stands for a list of one."""
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
@@ -310,7 +309,7 @@ class Params(FrozenModel):
 
     def pick(self, section: str, name: str) -> Any:
         """`params.pick("runs", "jepa")`; an unknown name is a Problem with the nearest valid one."""
-        return _pick(getattr(self, section), section, name, self.source)
+        return pick(getattr(self, section), section, name, self.source)
 
     def dataset(self, name: str) -> DatasetConfig:
         config: DatasetConfig = self.pick("datasets", name)
@@ -334,9 +333,10 @@ def load(path: str | Path = "params.yaml") -> Params:
     from jepa3d import yaml_file  # machines that only train have no PyYAML
 
     data = yaml_file.read(path)
-    _check_top_level(data, path.name)
-    data["runs"] = resolve_bases(data.get("runs") or {}, path.name)
-    params: Params = _validate(Params, {**data, "source": path.name}, "", path.name)
+    for section in ("runs", "evals"):
+        if isinstance(entries := data.get(section), dict):  # what else it may be, is refused below
+            data[section] = bases.resolve(entries, section, path.name)
+    params: Params = validate(Params, {**data, "source": path.name}, "", path.name)
     datasets = {
         name: _plugin_config("datasets", entry, f"datasets.{name}", path.name)
         for name, entry in params.datasets.items()
@@ -363,7 +363,7 @@ def load_file(model: type[Any], path: Path) -> Any:
     """A YAML file of one model, checked as strictly as params.yaml."""
     from jepa3d import yaml_file
 
-    return _validate(model, yaml_file.read(path), "", path.name)
+    return validate(model, yaml_file.read(path), "", path.name)
 
 
 def plugin_config(package: str, entry: Mapping[str, Any]) -> Any:
@@ -387,142 +387,16 @@ def run_slice(params: Params, name: str) -> dict[str, Any]:
     }
 
 
-def resolve_bases(runs: Mapping[str, Any], source: str = "params.yaml") -> dict[str, Any]:
-    """Every run with its `base:` merged in. A mapping merges key by key; one with another `kind` replaces."""
-
-    def resolve(name: str, trail: tuple[str, ...]) -> dict[str, Any]:
-        if name in trail:
-            raise Problem(
-                f"runs.{name}.base: the bases form a cycle",
-                " -> ".join([*trail[trail.index(name) :], name]),
-                "let one of them stand without a base",
-            )
-        if not isinstance(name, str):
-            raise Problem(f"runs.{trail[-1]}.base: must be the name of one run", f"found {name!r}", "give one name")
-        entry = _pick(runs, "runs", name, source, where=f"runs.{trail[-1]}.base" if trail else "")
-        if not isinstance(entry, Mapping):
-            raise Problem(f"runs.{name}: a run is a mapping", f"found {entry!r}", "see the README's table of entries")
-        own = {key: value for key, value in entry.items() if key != "base"}
-        return _merge(resolve(entry["base"], (*trail, name)), own) if "base" in entry else own
-
-    runs = {str(name): entry for name, entry in runs.items()}
-    return {name: resolve(name, ()) for name in runs}
-
-
-def _merge(below: Any, above: Any) -> Any:
-    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
-        return above
-    if "kind" in above and above["kind"] != below.get("kind"):
-        return dict(above)
-    merged = dict(below)
-    for key, value in above.items():
-        merged[key] = _merge(below[key], value) if key in below else value
-        if key in ("steps", "epochs") and key not in below:  # the two lengths exclude each other
-            merged.pop("epochs" if key == "steps" else "steps", None)
-        if key in ("warmup_steps", "warmup_epochs") and key not in below:
-            merged.pop("warmup_epochs" if key == "warmup_steps" else "warmup_steps", None)
-    return merged
-
-
-def _check_top_level(data: dict[str, Any], source: str) -> None:
-    """Before `base:` is resolved: runs must be a mapping, or the merge cannot even begin."""
-    if not isinstance(data.get("runs") or {}, dict):
-        raise Problem("runs: must be a mapping of names to runs", f"{source} has {type(data['runs']).__name__}", "")
-
-
-def _validate(model: type[Any], data: Any, where: str, source: str) -> Any:
-    """Strict validation in JSON mode (so lists are tuples, and nothing else is converted)."""
-    try:
-        text = json.dumps(data)
-    except (TypeError, ValueError):
-        raise Problem(
-            f"{where or source}: a value is no plain number, text, list or mapping",
-            "dates and other YAML types have no place here",
-            "put quotes around it",
-        ) from None
-    try:
-        return model.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        raise _as_problem(error, model, where, source) from None
-
-
-def _as_problem(error: ValidationError, model: type[Any], where: str, source: str) -> Problem:
-    """The first mistake of a validation, in our words, with the key's full path."""
-    first = error.errors()[0]
-    steps = [str(step) for step in first["loc"] if not str(step).startswith(("function-", "tuple[", "dict["))]
-    key = ".".join([where, *steps] if where else steps) or source
-    value = first.get("input")
-    if first["type"] == "extra_forbidden":
-        siblings = _fields_at(model, first["loc"][:-1])
-        return Problem(
-            f"{key}: unknown key",
-            f"known here: {', '.join(siblings)}",
-            did_you_mean(str(first["loc"][-1]), siblings, "remove it"),
-        )
-    if first["type"] == "missing":
-        return Problem(f"{key}: missing", f"{source} must have it", f"add '{first['loc'][-1]}'")
-    if isinstance(value, str) and _is_number(value):
-        return Problem(
-            f"{key}: {value!r} is text, not a number",
-            "YAML reads 1e-4 as text: a float needs a dot and a signed exponent",
-            f"write {float(value)!r}" if "e-" not in repr(float(value)) else f"write {_yaml_float(float(value))}",
-        )
-    message = first["msg"].removeprefix("Value error, ")
-    return Problem(f"{key}: {message[0].lower() + message[1:]}", f"found {value!r}"[:200] if first["loc"] else "", "")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _yaml_float(value: float) -> str:
-    mantissa, exponent = f"{value:e}".split("e")
-    mantissa = mantissa.rstrip("0")
-    return f"{mantissa + '0' if mantissa.endswith('.') else mantissa}e{int(exponent):+d}"
-
-
-def _fields_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the nested model that an error's path leads to."""
-    for step in loc:
-        fields = getattr(model, "model_fields", {})
-        if step in fields:
-            model = fields[step].annotation
-        model = next((m for m in _models_in(model)), model)
-    return [name for name in getattr(model, "model_fields", {}) if name != "source"]
-
-
-def _models_in(annotation: Any) -> list[Any]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
-
-
 def _plugin_config(package: str, entry: Any, where: str, source: str) -> Any:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("kind"), str):
         raise Problem(f"{where}: needs a 'kind'", f"known: {', '.join(plugins.known(package))}", "add kind: NAME")
     plugins.check(package, entry["kind"], where)
-    return _validate(plugins.find(package, entry["kind"]).Config, dict(entry), where, source)
-
-
-def _pick(section: Mapping[str, Any], kind: str, name: str, source: str, where: str = "") -> Any:
-    if name not in section:
-        nouns = {"datasets": "data set", "patches": "patch scheme", "models": "model", "runs": "run",
-                 "evals": "evaluation", "studies": "study"}  # fmt: skip
-        raise Problem(
-            f"{where + ': ' if where else ''}there is no {nouns[kind]} called '{name}'",
-            f"{source} defines {', '.join(sorted(map(str, section))) or 'none'}",
-            did_you_mean(str(name), section, f"add it under '{kind}:'"),
-        )
-    return section[name]
+    return validate(plugins.find(package, entry["kind"]).Config, dict(entry), where, source)
 
 
 def _check_references(params: Params) -> None:
     def check(section: str, name: str, where: str) -> None:
-        _pick(getattr(params, section), section, name, params.source, where)
+        pick(getattr(params, section), section, name, params.source, where)
 
     for section in ("studies", "datasets", "patches", "models", "runs", "evals"):
         for name in getattr(params, section):

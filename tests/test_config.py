@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jepa3d import config
+from jepa3d import bases, config
 from jepa3d.problem import Problem
 
 REPOSITORY = Path(__file__).parent.parent
@@ -108,12 +108,12 @@ def test_an_unknown_name_lists_the_known_ones_and_the_nearest(
         ("runs.jepa.fit.steps", True, "integer"),
         ("runs.jepa.fit.lr", -1.0, "greater than 0"),
         ("runs.jepa.fit.lr", float("nan"), "finite"),
-        ("runs.jepa.fit", [1], "object"),
+        ("runs.jepa.fit", [1], "mapping"),
         ("models.tiny.position", "mpl", "'mlp'"),
         ("patches.flat.levels", [], "at least 1 item"),
         ("studies.tiny.seeds", [], "at least 1 item"),
         ("studies.tiny.seeds", [-1], "greater than or equal to 0"),
-        ("runs.jepa.data", 5, "array"),
+        ("runs.jepa.data", 5, "list"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_range_names_its_key(
@@ -194,13 +194,14 @@ def test_a_base_is_merged_key_by_key(params: config.Params):
 
 
 def test_a_mapping_of_another_kind_replaces_the_one_below():
-    runs = config.resolve_bases(
+    runs = bases.resolve(
         {
             "a": {"objective": {"kind": "jepa", "loss": "mse", "mask": {"blocks": 4, "ratio": 0.5}}},
             "same": {"base": "a", "objective": {"mask": {"blocks": 2}}},
             "named": {"base": "a", "objective": {"kind": "jepa", "loss": "cosine"}},
             "other": {"base": "a", "objective": {"kind": "scratch"}},
-        }
+        },
+        "runs",
     )
     assert runs["same"]["objective"] == {"kind": "jepa", "loss": "mse", "mask": {"blocks": 2, "ratio": 0.5}}
     assert runs["named"]["objective"]["mask"] == {"blocks": 4, "ratio": 0.5}
@@ -209,12 +210,13 @@ def test_a_mapping_of_another_kind_replaces_the_one_below():
 
 
 def test_steps_and_epochs_exclude_each_other_across_bases():
-    runs = config.resolve_bases(
+    runs = bases.resolve(
         {
             "a": {"fit": {"steps": 5, "warmup_steps": 2, "lr": 1.0}},
             "b": {"base": "a", "fit": {"epochs": 3, "warmup_epochs": 1}},
             "c": {"base": "b", "fit": {"steps": 9}},
-        }
+        },
+        "runs",
     )
     assert runs["b"]["fit"] == {"epochs": 3, "warmup_epochs": 1, "lr": 1.0}
     assert runs["c"]["fit"] == {"steps": 9, "warmup_epochs": 1, "lr": 1.0}
@@ -229,7 +231,7 @@ def test_a_cycle_of_bases_shows_the_cycle(tiny: dict[str, Any], write: Write, fi
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [([1], "must be the name"), ({}, "must be the name"), (None, "must be the")]
+    ("value", "words"), [([1], "must be one name"), ({}, "must be one name"), (None, "must be one name")]
 )
 def test_a_base_that_is_no_name_is_refused(tiny: dict[str, Any], write: Write, value: Any, words: str):
     problem = problem_of(write(put(tiny, "runs.scratch.base", value)))
@@ -237,9 +239,24 @@ def test_a_base_that_is_no_name_is_refused(tiny: dict[str, Any], write: Write, v
     assert words in problem.what
 
 
+def test_evaluations_have_bases_too(tiny: dict[str, Any], write: Write):
+    tiny["evals"] = {
+        "five": {"dataset": "toys", "task": {"kind": "few_shot", "way": 3, "shot": 5}},
+        "ten": {"base": "five", "task": {"shot": 10}},
+        "near": {"base": "five", "task": {"kind": "knn"}},
+    }
+    tiny["studies"] = {name: study | {"evals": ["ten"]} for name, study in tiny["studies"].items()}
+    evals = config.load(write(tiny)).evals
+    assert (evals["ten"].dataset, evals["ten"].task["way"], evals["ten"].task["shot"]) == ("toys", 3, 10)
+    assert "way" not in evals["near"].task
+    assert problem_of(write(put(tiny, "evals.ten.base", "fife"))).what.startswith(
+        "evals.ten.base: there is no evaluation"
+    )
+
+
 def test_a_run_that_is_no_mapping_is_refused(tiny: dict[str, Any], write: Write):
     assert problem_of(write(put(tiny, "runs.jepa", 5))).what.startswith("runs.jepa")
-    assert problem_of(write(put(tiny, "runs", [1]))).what.startswith("runs: must be a mapping")
+    assert problem_of(write(put(tiny, "runs", [1]))).what == "runs: input should be a mapping"
 
 
 # --- the file

@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 
-from jepa3d import config, launch, queues, store
+from jepa3d import config, store
 from jepa3d.cluster import Cluster
-from jepa3d.job import LIVES, Job, Place
+from jepa3d.launch import launcher, queues, submit
+from jepa3d.launch.job import LIVES, Job, Place
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
 from jepa3d.stages.patchify import patchify
@@ -66,17 +67,17 @@ if os.environ.get("RANK") or os.environ.get("SUBMITIT_EXECUTOR"):
 LAUNCHER = """
 import sys
 from pathlib import Path
-from jepa3d import launch
 from jepa3d.cluster import Cluster
-from jepa3d.job import Place
+from jepa3d.launch.job import Place, Work
+from jepa3d.launch.launcher import attend
 from jepa3d.problem import Problem
 
 folder, where, settings = sys.argv[1:]
 folder = Path(folder)
-work = launch.Work(Place(folder / "state" / "launch", "test-job"), "test", folder / "params.yaml", ("do", "this"),
+work = Work(Place(folder / "state" / "launch", "test-job"), "test", folder / "params.yaml", ("do", "this"),
                    settings, (), folder / "result", "jepa3d cancel it")
 try:
-    sys.exit(launch.attend(work, where, Cluster(ranks_per_node=2, cpus_per_rank=1, poll=0.2)))
+    sys.exit(attend(work, where, Cluster(ranks_per_node=2, cpus_per_rank=1, poll=0.2)))
 except Problem as problem:
     print(problem, file=sys.stderr)
     sys.exit(2)
@@ -120,10 +121,10 @@ def launching(tmp_path: Path) -> Iterator[Launching]:
     (tmp_path / "params.yaml").write_text("study: x\n")
     found = Launching(tmp_path)
     yield found
-    for launcher in found.running:
-        launcher.kill()
-        launcher.wait()
-        launcher.stderr.close()  # type: ignore[union-attr]
+    for process in found.running:
+        process.kill()
+        process.wait()
+        process.stderr.close()  # type: ignore[union-attr]
     if (job := queues.Local().find("", found.place.jobs)) is not None:
         queues.Local().cancel(job)
 
@@ -149,8 +150,8 @@ def test_a_job_is_submitted_once_whatever_happens_to_its_launchers(launching: La
         ANY("goes on; the same command follows it again", "to end it: jepa3d cancel it"),
     )
     launching.go("end")
-    for launcher in (again, beside):
-        assert said(launcher) == (0, ANY("rank 0 works"))
+    for process in (again, beside):
+        assert said(process) == (0, ANY("rank 0 works"))
     assert launching.started() == [f"rank {rank} of 2: --threads=1 do this" for rank in (0, 1)]
     assert not launching.place.folder.parent.exists()  # tidied up
 
@@ -199,7 +200,7 @@ def test_a_job_that_ended_while_nobody_looked_is_not_done_again(launching: Launc
 def test_a_stop_signal_waits_until_the_job_can_answer_it():
     """Until submitit has its handlers, a rank imports for seconds; the signal would kill it."""
     code = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print(signal.sigpending() == {signal.SIGUSR2})"
-    words = [*shlex.split(launch._python()), "-c", code]
+    words = [*shlex.split(submit._python()), "-c", code]
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "True\n"
 
 
@@ -241,7 +242,7 @@ class ANY:
     ],
 )
 def test_what_sbatch_refuses_names_the_field_to_change(said: str, field: str):
-    problem = launch._refused(said)
+    problem = submit._refused(said)
     assert field in problem.mend
     assert "sbatch: error" not in problem.why
 
@@ -289,10 +290,10 @@ def wanted(place: Place) -> None:
 def test_a_job_that_never_came_on_record_is_found_by_its_name(place: Place, monkeypatch: pytest.MonkeyPatch):
     """The machine went down between sbatch and the record."""
     monkeypatch.setitem(queues.QUEUES, "slurm", Queue("12"))
-    assert launch.running(place) is None  # nothing was ever submitted from here
+    assert launcher.running(place) is None  # nothing was ever submitted from here
     wanted(place)
     (place.jobs / "12_submitted.pkl").touch()
-    assert launch.running(place) == {"id": "12", **RECORD}
+    assert launcher.running(place) == {"id": "12", **RECORD}
     assert store.read_json(place.record)["id"] == "12"
 
 
@@ -301,14 +302,14 @@ def test_a_job_whose_submission_was_cut_off_is_cancelled(place: Place, monkeypat
     queue = Queue("12")
     monkeypatch.setitem(queues.QUEUES, "slurm", queue)
     wanted(place)
-    assert launch.running(place) is None
+    assert launcher.running(place) is None
     assert queue.cancelled == ["12"]
 
 
 def test_a_job_on_another_machine_cannot_be_seen_from_here(place: Place):
     store.write_json(place.record, {"id": "7:8", "where": "local", "settings": "s", "host": "elsewhere"})
     with pytest.raises(Problem, match="was started on elsewhere"):
-        launch.running(place)
+        launcher.running(place)
 
 
 def test_a_scheduler_that_is_silent_for_a_while_is_asked_again(
@@ -325,39 +326,39 @@ def test_a_scheduler_that_is_silent_for_a_while_is_asked_again(
 
     queue.look = look  # type: ignore[method-assign]
     monkeypatch.setitem(queues.QUEUES, "slurm", queue)
-    monkeypatch.setattr("jepa3d.follow.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("jepa3d.launch.follow.time.sleep", lambda seconds: None)
     store.write_json(place.record, {"id": "12", "where": "slurm", "settings": "s", "host": "login"})
-    assert launch.running(place) is not None
+    assert launcher.running(place) is not None
     assert capsys.readouterr().err.count("the scheduler does not answer (down)") == 2
 
 
 def test_this_process_does_not_train_beside_a_job(layout: Layout, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(queues.QUEUES, "slurm", Queue("12"))
-    launch.refuse_beside(layout, "jepa", 0)
+    launcher.refuse_beside(layout, "jepa", 0)
     record = {"id": "12", "where": "slurm", "settings": "s", "host": "login"}
     store.write_json(Place.of(layout, "jepa", 0).record, record)
     with pytest.raises(Problem, match="jepa seed 0: job 12 trains it"):
-        launch.refuse_beside(layout, "jepa", 0)
+        launcher.refuse_beside(layout, "jepa", 0)
 
 
 def test_cancelling_ends_the_job_and_forgets_it(layout: Layout, monkeypatch: pytest.MonkeyPatch):
     queue = Queue("12")
     monkeypatch.setitem(queues.QUEUES, "slurm", queue)
-    assert launch.cancel(layout, "jepa", 0) == "jepa seed 0: no job is waiting or running"
+    assert launcher.cancel(layout, "jepa", 0) == "jepa seed 0: no job is waiting or running"
     assert not layout.state("jepa", 0).exists()  # and leaves nothing behind
     place = Place.of(layout, "jepa", 0)
     store.write_json(place.record, {"id": "12", "where": "slurm", "settings": "s", "host": "login"})
-    assert "job 12 is cancelled" in launch.cancel(layout, "jepa", 0)
+    assert "job 12 is cancelled" in launcher.cancel(layout, "jepa", 0)
     assert queue.cancelled == ["12"]
     assert not place.record.exists()
-    assert launch.cancel(layout, "jepa", 0) == "jepa seed 0: no job is waiting or running"
+    assert launcher.cancel(layout, "jepa", 0) == "jepa seed 0: no job is waiting or running"
 
 
 def test_a_lock_whose_folder_was_tidied_up_is_taken_again(tmp_path: Path):
     folder = tmp_path / "launch"
-    with launch._lock(folder):
+    with launcher._lock(folder):
         waiting = subprocess.Popen(
-            [sys.executable, "-c", "import sys, pathlib; from jepa3d.launch import _lock\n"
+            [sys.executable, "-c", "import sys, pathlib; from jepa3d.launch.launcher import _lock\n"
              "with _lock(pathlib.Path(sys.argv[1])): print(pathlib.Path(sys.argv[1], 'lock').exists())", str(folder)],
             stdout=subprocess.PIPE,
             text=True,
@@ -401,7 +402,7 @@ def test_the_options_of_a_slurm_job_are_those_of_the_file(
         options={"reservation": "r", "hold": True, "exclusive": False},
         setup=("module load cuda",),
     )
-    text = launch._slurm_executor(place, cluster)._make_submission_file_text("work", "")
+    text = submit._slurm_executor(place, cluster)._make_submission_file_text("work", "")
     for line in (
         "nodes=2", "ntasks-per-node=4", "gpus-per-node=a100:4", "cpus-per-task=6", "mem=1536M", "time=30",
         "partition=p", "account=a", "qos=q", "constraint=c", "reservation=r", "hold", "requeue", "signal=USR2@90",
@@ -411,7 +412,7 @@ def test_the_options_of_a_slurm_job_are_those_of_the_file(
     assert "exclusive" not in text
     assert "wckey" not in text
     assert text.index("module load cuda") < text.index("--kill-on-bad-exit=1 --cpus-per-task=6")
-    quiet = launch._slurm_executor(place, Cluster(requeue=False))._make_submission_file_text("work", "")
+    quiet = submit._slurm_executor(place, Cluster(requeue=False))._make_submission_file_text("work", "")
     assert "#SBATCH --no-requeue\n" in quiet
     assert "gpus" not in quiet
 
@@ -419,7 +420,7 @@ def test_the_options_of_a_slurm_job_are_those_of_the_file(
 def test_a_job_inside_a_job_does_not_inherit_its_size(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SLURM_NTASKS", "7")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
-    found = launch._outside_of_jobs()
+    found = submit._outside_of_jobs()
     assert "SLURM_NTASKS" not in found
     assert found["SLURM_CONF"] == "/etc/slurm.conf"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from jepa3d import queues
+from jepa3d.launch import queues
+from jepa3d.launch.queues import End, Local, Look, Slurm
 from jepa3d.problem import Problem
-from jepa3d.queues import End, Local, Look, Slurm
 
 Tools = Callable[..., None]
 

@@ -234,7 +234,9 @@ def test_all_ranks_end_in_the_same_bits(several: list[dict[str, Any]], case: str
         equal(several[0]["cases"][case], other["cases"][case])
 
 
-def test_a_signal_to_any_rank_stops_all_at_the_same_step_with_the_state_saved(several: list[dict[str, Any]], folder: Path):
+def test_a_signal_to_any_rank_stops_all_at_the_same_step_with_the_state_saved(
+    several: list[dict[str, Any]], folder: Path
+):
     assert [rank["stopped"] for rank in several] == [4] * SIZE
     assert (folder / "several" / "stopped" / "jepa" / "step000000004.pt").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def settings(**changes: Any) -> Config:
         "augment": {"rotate": "upright"},
         "fit": {"epochs": 4, "batch": 8, "lr": 5e-3},
     }
-    return Config.model_validate_json(config.json.dumps(tree | changes))
+    return Config.model_validate_json(json.dumps(tree | changes))
 
 
 def labels(label: np.ndarray, test: int = 20) -> Labels:

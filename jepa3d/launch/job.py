@@ -92,6 +92,20 @@ class Place:
         return [note for note in notes if note["life"] == newest]
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a job is to do: a verb of `jepa3d`, the file that it makes last, and what the words about it need."""
+
+    place: Place
+    label: str
+    source: Path  # params.yaml, of which the job keeps a copy for all its lives
+    arguments: tuple[str, ...]  # from `--results` on
+    settings: str  # a digest of what of params.yaml it depends on
+    inputs: tuple[Path, ...]
+    result: Path
+    cancel: str  # the command that ends it
+
+
 class Rank(NamedTuple):
     """One process of a job."""
 

@@ -1,8 +1,4 @@
-"""Where a training runs: submitted as a job of several ranks, followed to its end, found again, never submitted twice.
-
-`--launch local` starts the ranks on this machine, `--launch slurm` through sbatch; submitit does both, and only this
-module imports it. The launcher is a mere onlooker: it prints what rank 0 says and ends with the job's exit code. When
-it is killed the job goes on, and the same command finds it again. `jepa3d cancel` ends a job.
+"""The launcher: a training is submitted, followed to its end, found again after an accident, and never submitted twice.
 
 What keeps a training from being submitted twice: the submission is the work of a helper in a session of its own, which
 holds a file lock until the job's number is on record, so nothing that happens to the launcher comes between the two;
@@ -17,12 +13,8 @@ import fcntl
 import hashlib
 import json
 import os
-import re
-import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,31 +22,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from jepa3d import config, queues, store
+from jepa3d import config, store
 from jepa3d.cluster import Cluster, check_share
-from jepa3d.follow import LOOK, SURE, follow, patiently, say
-from jepa3d.job import Job, Place, Rank
+from jepa3d.launch import queues
+from jepa3d.launch.follow import LOOK, SURE, follow, patiently, say
+from jepa3d.launch.job import Place, Work
+from jepa3d.launch.submit import RECORDED, submit
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
 
 Where = Literal["local", "slurm"]
-FOREVER = 60 * 24 * 3650  # minutes: on this machine there is no time limit
-RECORDED = ("where", "settings", "ranks", "host")
-NO_LIMIT = 10**6  # time-outs that submitit lets pass: with limits of minutes it counts every signal as one
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a job is to do: a verb of `jepa3d`, the file that it makes last, and what the words about it need."""
-
-    place: Place
-    label: str
-    source: Path  # params.yaml, of which the job keeps a copy for all its lives
-    arguments: tuple[str, ...]  # from `--results` on
-    settings: str  # a digest of what of params.yaml it depends on
-    inputs: tuple[Path, ...]
-    result: Path
-    cancel: str  # the command that ends it
 
 
 def launch(
@@ -105,7 +82,7 @@ def attend(work: Work, where: Where, cluster: Cluster) -> int:
                 return _clear(place)
             words = "is under way"
             if record is None:
-                record = _submit(work, where, cluster, lock)
+                record = submit(work, where, cluster, lock)
                 words = f"({where}), {cluster.ranks} rank{'s'[: cluster.ranks > 1]}"
                 words += f" on {cluster.nodes} nodes" if cluster.nodes > 1 else ""
             say(f"{work.label}: job {record['id']} {words}; its log: {place.log(record['id'], 0)}")
@@ -199,169 +176,6 @@ def _clear(place: Place) -> int:
         shutil.rmtree(place.folder.parent, ignore_errors=True)
         time.sleep(LOOK)
     return 0
-
-
-# --- submitting
-
-
-def _submit(work: Work, where: Where, cluster: Cluster, lock: int) -> dict[str, Any]:
-    """Have the helper submit the job; it keeps the lock even if this process is killed. Returns the new record."""
-    place = work.place
-    for old in (*place.folder.glob("end*.json"), *place.folder.glob("meet-*"), place.record):
-        old.unlink(missing_ok=True)
-    store.write_text(place.params, work.source.read_text(encoding="utf-8"))
-    wanted = {
-        "where": where,
-        "cluster": cluster.model_dump(mode="json"),
-        "name": place.name,
-        "command": [f"--params={place.params}", f"--threads={cluster.cpus_per_rank}", *work.arguments],
-        "cwd": str(Path.cwd()),
-        "settings": work.settings,
-        "ranks": cluster.ranks,
-        "host": os.uname().nodename,
-    }
-    store.write_json(place.wanted, wanted)
-    code = "import sys; from jepa3d.launch import submit_wanted; submit_wanted(sys.argv[1])"
-    with place.refused.open("w", encoding="utf-8") as told:  # a file: what is started here may keep it open for long
-        helper = subprocess.Popen(
-            [sys.executable, "-c", code, str(place.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=told,
-            stderr=told,
-            start_new_session=True,
-            pass_fds=[lock] if lock >= 0 else [],
-            env=_outside_of_jobs(),
-        )
-        helper.wait()
-    if place.record.exists():
-        record: dict[str, Any] = store.read_json(place.record)
-        return record
-    place.wanted.unlink()
-    said = place.refused.read_text(encoding="utf-8").splitlines()
-    with contextlib.suppress(ValueError, IndexError):
-        raise Problem(*json.loads(said[-1]))
-    raise Problem(f"{place.name}: could not be submitted", " ".join(said[-3:]), "mend that and give the command again")
-
-
-def submit_wanted(folder: str) -> None:
-    """The helper's work: submit what `wanted.json` says, and put the job on record."""
-    place = Place.at(Path(folder))
-    wanted = store.read_json(place.wanted)
-    cluster = Cluster.model_validate_json(json.dumps(wanted["cluster"]))
-    try:
-        executor = EXECUTORS[wanted["where"]](place, cluster)
-        work = Submitted(place, wanted["command"], wanted["cwd"], cluster.gpu, cluster.requeue, wanted["where"])
-        number = executor.submit(work).job_id
-    except Problem as problem:
-        print(json.dumps(problem.args))
-        return
-    except Exception as error:  # submitit passes on what sbatch said
-        print(json.dumps(_refused(str(error)).args))
-        return
-    job = number if wanted["where"] == "slurm" else queues.identity(int(number))
-    store.write_json(place.record, {"id": job, **{key: wanted[key] for key in RECORDED}})
-
-
-class Submitted(Job):
-    """A job as submitit wants it: a call, and an answer to the question what the next life does."""
-
-    def __call__(self) -> None:
-        import submitit
-
-        here = submitit.JobEnvironment()
-        self.work(Rank(here.job_id, here.global_rank, here.num_tasks, here.local_rank))
-
-    def checkpoint(self) -> Any:
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self) if self.requeue else None
-
-
-def _python() -> str:
-    """Python, with the signal that ends a life of the job held back until the training answers it (`fit`).
-
-    A rank that is still importing would be killed by it; one that answered at once would have got no further.
-    """
-    code = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]); "
-    code += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    return shlex.join([sys.executable, "-S", "-c", code])
-
-
-def _slurm_executor(place: Place, cluster: Cluster) -> Any:
-    import submitit
-
-    for tool in ("sbatch", "srun", "squeue", "scontrol", "scancel"):
-        if shutil.which(tool) is None:
-            raise queues.no_slurm(tool)
-    executor = submitit.SlurmExecutor(place.jobs, max_num_timeout=NO_LIMIT, python=_python())
-    gpus = f"{cluster.gpu_type}:{cluster.ranks_per_node}" if cluster.gpu_type else cluster.ranks_per_node
-    options = {key: value for key, value in cluster.options.items() if value is not False}
-    executor.update_parameters(
-        job_name=place.name,
-        nodes=cluster.nodes,
-        ntasks_per_node=cluster.ranks_per_node,
-        cpus_per_task=cluster.cpus_per_rank,
-        gpus_per_node=gpus if cluster.gpu else None,
-        mem=f"{round(1024 * cluster.memory_gb)}M" if cluster.memory_gb else None,
-        time=cluster.minutes,
-        signal_delay_s=cluster.notice,
-        partition=cluster.partition,
-        account=cluster.account,
-        qos=cluster.qos,
-        constraint=cluster.constraint,
-        setup=list(cluster.setup),
-        wckey=None,
-        srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={cluster.cpus_per_rank}"],
-        additional_parameters={"requeue" if cluster.requeue else "no-requeue": True} | options,
-    )
-    return executor
-
-
-def _local_executor(place: Place, cluster: Cluster) -> Any:
-    import submitit
-
-    if not sys.platform.startswith("linux"):
-        raise Problem("--launch local: needs Linux", "jobs are found again by /proc", "use --launch here")
-    executor = submitit.LocalExecutor(place.jobs, max_num_timeout=NO_LIMIT, python=_python())
-    visible = [int(number) for number in re.findall(r"\d+", os.environ.get("CUDA_VISIBLE_DEVICES", ""))]
-    executor.update_parameters(
-        tasks_per_node=cluster.ranks,
-        gpus_per_node=cluster.ranks if cluster.gpu else 0,
-        visible_gpus=tuple(visible) if cluster.gpu and visible else (),
-        timeout_min=FOREVER,
-    )
-    return executor
-
-
-EXECUTORS = {"slurm": _slurm_executor, "local": _local_executor}
-
-
-def _refused(said: str) -> Problem:
-    """What sbatch said, as a Problem that names the field to change."""
-    words = " ".join(said.replace("sbatch: error:", "").split())
-    fields = {
-        "account": "account",
-        "partition": "partition",
-        "qos": "qos",
-        "feature": "constraint",
-        "time limit": "minutes",
-        "node count": "nodes",
-        "configuration is not available": "constraint', 'gpu_type', 'cpus_per_rank' or 'memory_gb",
-        "memory": "memory_gb",
-        "gres": "gpu_type",
-    }
-    field = next((name for clue, name in fields.items() if clue in words.lower()), None)
-    mend = f"change '{field}' in the cluster file" if field else "change the cluster file, or ask the site"
-    return Problem("the job was refused", words[:300], mend)
-
-
-def _outside_of_jobs() -> dict[str, str]:
-    """The environment without what Slurm told a job that this may be part of: a new job would inherit its size."""
-    kept = ("SLURM_CONF", "SLURM_CLUSTERS")
-    return {k: v for k, v in os.environ.items() if k in kept or not k.startswith(("SLURM_", "SRUN_", "PMI"))}
-
-
-# --- the launcher itself
 
 
 @dataclass

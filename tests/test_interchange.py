@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from jepa3d import config, export
+from jepa3d import config, interchange
 from jepa3d.datasets import shapenetpart
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
@@ -59,7 +59,7 @@ def test_the_schema_is_what_the_docstring_says(path: Path):
 
 
 def test_numpy_gives_what_the_reader_gave(path: Path):
-    clouds = export.to_numpy(path)
+    clouds = interchange.to_numpy(path)
     raw = path.parents[2] / "raw"
     shapes = list(shapenetpart.read(raw, shapenetpart.Config(points=64)))
     assert clouds.id.tolist() == [shape.id for shape in shapes]
@@ -69,13 +69,13 @@ def test_numpy_gives_what_the_reader_gave(path: Path):
 
 
 def test_a_split_is_its_rows(path: Path):
-    test = export.to_numpy(path, "test")
+    test = interchange.to_numpy(path, "test")
     assert set(test.split) == {"test"}
     assert len(test.points) == len(test.label) == len(test.id) == 4
 
 
 def test_the_torch_data_set_gives_the_same_shapes(path: Path):
-    data, clouds = export.to_torch_dataset(path, "test"), export.to_numpy(path, "test")
+    data, clouds = interchange.to_torch_dataset(path, "test"), interchange.to_numpy(path, "test")
     assert len(data) == 4
     batch = next(iter(DataLoader(data, batch_size=4)))
     assert torch.equal(batch["points"], torch.from_numpy(clouds.points))
@@ -89,6 +89,6 @@ def test_another_hdf5_file_is_named(tmp_path: Path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["data"] = np.zeros(3)
     with pytest.raises(Problem, match=r"other\.h5"):
-        export.to_numpy(tmp_path / "other.h5")
+        interchange.to_numpy(tmp_path / "other.h5")
     with pytest.raises(Problem, match=r"absent\.h5"):
-        export.to_torch_dataset(tmp_path / "absent.h5")
+        interchange.to_torch_dataset(tmp_path / "absent.h5")

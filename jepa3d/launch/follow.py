@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jepa3d import queues
 from jepa3d.cluster import Cluster
-from jepa3d.job import Place
+from jepa3d.launch import queues
+from jepa3d.launch.job import Place
 from jepa3d.problem import Problem
 
 LOOK = 0.3  # seconds between two looks at the log
