@@ -8,7 +8,7 @@ Dimension names used in every signature
 Floors (a module imports from lower floors only; `lint-imports` checks it)
     0  problem validation bases config yaml_file plugins layout seeds published
        cluster leftover                                         standard library, pydantic, yaml
-    1  ops/ foreign/ store records parallel progress            pure functions; foreign files; our own files
+    1  ops/ foreign/ store records parallel progress fetch/     pure functions; files of others, ours, and from afar
     2  nets/                                                    torch modules
     3  batches fit tuning monitor parts interchange             engines
        ranks launch/                                            several ranks; submitted jobs

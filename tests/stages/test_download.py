@@ -19,6 +19,7 @@ import pytest
 
 from jepa3d import config, store
 from jepa3d.datasets import modelnet40, scanobjectnn
+from jepa3d.fetch import addresses
 from jepa3d.foreign.sources import Source
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
@@ -103,8 +104,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "PAUSE", 0.001)
-    monkeypatch.setattr(stage, "TIMEOUT", 10.0)
+    monkeypatch.setattr(addresses, "PAUSE", 0.001)
+    monkeypatch.setattr(addresses, "TIMEOUT", 10.0)
     monkeypatch.delenv("JEPA3D_OFFLINE", raising=False)
 
 
@@ -466,8 +467,8 @@ def test_a_bad_server_gives_one_problem_and_no_file(
 ):
     way, words = BAD[name]
     if name == "silent":
-        monkeypatch.setattr(stage, "TIMEOUT", 0.1)
-    monkeypatch.setattr(stage, "ATTEMPTS", 2)
+        monkeypatch.setattr(addresses, "TIMEOUT", 0.1)
+    monkeypatch.setattr(addresses, "ATTEMPTS", 2)
     server.files["a.zip"] = archive
     server.ways["a.zip"] = way
     sources(source_of(archive, f"{server.url}/a.zip"))
@@ -482,7 +483,7 @@ def test_a_bad_server_gives_one_problem_and_no_file(
 def test_after_a_bad_server_comes_the_next_one(
     name: str, tmp_path: Path, server: Server, sources: Any, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(stage, "ATTEMPTS", 2)
+    monkeypatch.setattr(addresses, "ATTEMPTS", 2)
     server.files |= {"a.zip": archive, "b.zip": archive}
     server.ways["a.zip"] = BAD[name][0]
     sources(source_of(archive, f"{server.url}/a.zip", f"{server.url}/b.zip"))
@@ -490,7 +491,7 @@ def test_after_a_bad_server_comes_the_next_one(
 
 
 def test_nobody_listens(tmp_path: Path, server: Server, sources: Any, archive: bytes, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stage, "ATTEMPTS", 2)
+    monkeypatch.setattr(addresses, "ATTEMPTS", 2)
     sources(source_of(archive, "http://127.0.0.1:9/a.zip"))
     with pytest.raises(Problem, match="cannot be fetched"):
         go(tmp_path)
@@ -505,8 +506,8 @@ def test_without_tls_and_without_a_hash_an_address_is_refused(tmp_path: Path, so
 
 def test_a_redirect_away_from_tls_is_refused():
     request = SimpleNamespace(full_url="https://example.org/a.zip")
-    with pytest.raises(stage.FetchError, match="without TLS"):
-        stage.Redirects().redirect_request(request, io.BytesIO(), 302, "", {}, "http://example.org/a.zip")
+    with pytest.raises(addresses.FetchError, match="without TLS"):
+        addresses.Redirects().redirect_request(request, io.BytesIO(), 302, "", {}, "http://example.org/a.zip")
 
 
 def test_an_unsafe_archive_publishes_nothing(tmp_path: Path, server: Server, sources: Any):

@@ -1,0 +1,6 @@
+"""Getting bytes from elsewhere; nothing else opens the network, and TLS is never switched off.
+
+addresses    which addresses are used, redirects, and what a server's refusal means
+transfer     one file, or a window of it: resumed where it broke, from the part that is here already
+remote_zip   only the members that are needed of an archive, by ranges
+"""
