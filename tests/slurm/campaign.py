@@ -26,7 +26,7 @@ from studies import CLUSTER, PARAMS, Command, Study, changed, settle
 
 from jepa3d import store
 
-LENGTH = 300  # steps of each training
+LENGTH = 1200  # steps of each training: it must not end before the last fault has done its work
 MARKS = ("<!-- campaign -->", "<!-- /campaign -->")
 TRAININGS = [  # faults in the order in which they come, at equal distances
     ["USR2", "USR2", "requeue"],
@@ -49,38 +49,39 @@ TRAININGS = [  # faults in the order in which they come, at equal distances
 class Tally:
     """What was done and what came of it."""
 
-    faults: Counter[str] = field(default_factory=Counter)
-    alone: Counter[str] = field(default_factory=Counter)  # the command went on by itself
-    again: Counter[str] = field(default_factory=Counter)  # the same command was given again
+    faults: list[str] = field(default_factory=list)
+    alone: list[bool] = field(default_factory=list)  # of each: the command went on by itself, and was not given again
     said: dict[str, str] = field(default_factory=dict)
     trainings: int = 0
     equal: int = 0
     most: int = 0  # trainings of one run in the queue at once
     left: list[str] = field(default_factory=list)
 
-    def outlived(self, name: str, command: Command, alone: bool) -> None:
-        """Whether a command went on by itself after a fault; a second word about the same fault replaces the first."""
-        if alone:
-            self.alone[name] += 1
-            return
-        if self.alone[name] + self.again[name] == self.faults[name]:
-            self.alone[name] -= 1
-        self.again[name] += 1
-        self.said[name] = last_words(command)
+    def add(self, name: str, command: Command, alone: bool) -> None:
+        """A fault, and whether the command that it hit went on by itself."""
+        self.faults.append(name)
+        self.alone.append(True)
+        if not alone:
+            self.given_again(command)
+
+    def given_again(self, command: Command) -> None:
+        """The last fault was the end of a command, perhaps only now: it has to be given again."""
+        self.alone[-1] = False
+        self.said[self.faults[-1]] = last_words(command)
 
     def table(self) -> list[str]:
         rows = [
             "| fault | times | went on by itself | same command again | what the user reads |",
             "|---|---|---|---|---|",
         ]
-        for name, times in self.faults.items():
+        alone = Counter(name for name, alone in zip(self.faults, self.alone, strict=True) if alone)
+        for name, times in Counter(self.faults).items():
             said = self.said.get(name, "-").replace("|", "/")
-            rows.append(f"| {name} | {times} | {self.alone[name]} | {self.again[name]} | {said} |")
-        total = sum(self.faults.values())
+            rows.append(f"| {name} | {times} | {alone[name]} | {times - alone[name]} | {said} |")
         rows += [
             "",
-            f"{total} faults in {self.trainings} trainings and features: {self.equal} ended in the bits of the "
-            f"undisturbed one; at most {self.most} training of the run in the queue at a time; "
+            f"{len(self.faults)} faults in {self.trainings} trainings and features: {self.equal} ended in the bits of "
+            f"the undisturbed one; at most {self.most} training of the run in the queue at a time; "
             f"{len(self.left)} jobs or processes left over.",
         ]
         return rows
@@ -147,13 +148,13 @@ def judged(study: Study, tally: Tally, equal: Callable[[], bool]) -> Iterator[No
 def train(study: Study, faults: list[str], tally: Tally) -> None:
     """One training from nothing to its end, hit by faults."""
     study.forget_training()
-    command, last = study.snakemake("all_pretrain"), ""
+    command = study.snakemake("all_pretrain")
     for number, name in enumerate([*faults, ""], 1):
         if name:
             study.wait_for_step(number * LENGTH // (len(faults) + 2), command)
         if (command.ended or not name) and command.wait():
-            tally.outlived(last, command, alone=False)  # the fault before was its end after all
-            say(f"  and so it ended: {tally.said[last]}")
+            tally.given_again(command)  # the fault before was its end after all
+            say(f"  and so it ended: {last_words(command)}\n{command.said[-3000:]}")
             command = study.snakemake("all_pretrain")
         if not name:
             break
@@ -161,10 +162,9 @@ def train(study: Study, faults: list[str], tally: Tally) -> None:
             say(f"  too late for {name}")
             break
         say(f"  {name} at step {study.step}")
-        before, last = command, name
+        before = command
         command = FAULTS[name].strike(study, command, lambda: study.snakemake("all_pretrain"))
-        tally.faults[name] += 1
-        tally.outlived(name, before, alone=command is before)
+        tally.add(name, before, alone=command is before)
     command.succeed()
 
 
@@ -174,14 +174,10 @@ def embed(study: Study, name: str, tally: Tally) -> None:
     command = study.snakemake("all_embed")
     settle(lambda: command.ended or bool(study.slurm.jobs("RUNNING")), 300)
     ORDINARY[name](study, command)
-    name = f"{name}, ordinary job"
-    tally.faults[name] += 1
-    if command.wait():
-        tally.again[name] += 1
-        tally.said[name] = last_words(command)
+    failed = bool(command.wait())
+    tally.add(f"{name}, ordinary job", command, alone=not failed)
+    if failed:
         study.snakemake("all_embed").succeed()
-    else:
-        tally.alone[name] += 1
 
 
 @contextlib.contextmanager
@@ -213,7 +209,7 @@ def last_words(command: Command) -> str:
     """The line of a command that says what went wrong."""
     clues = ("ended with code", "ended before", "goes on", "cannot be written", "is cancelled", "CANCELLED", "failed")
     lines = [line.strip() for line in command.said.splitlines()]
-    found = [line for clue in clues for line in lines if clue in line]
+    found = [line for clue in clues for line in lines if clue in line and "DUE TO" not in line]  # a requeue, healed
     return found[0][:160] if found else "nothing: it was killed"
 
 
