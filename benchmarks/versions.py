@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from common import arguments, show
 
@@ -27,18 +28,18 @@ def main() -> None:
     os.environ["CORES"] = str(given.cores)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     snakemake = ["snakemake", "--cores", str(given.cores), "--quiet", "all", "all"]
-    rows = [
-        ["snakemake all", *measured(given.params, [], snakemake)],
-        ["dvc repro", *measured(given.params, [], ["dvc", "repro", "--quiet"])],
-        ["make record", *measured(given.params, [snakemake], ["python", "workflow/versions.py", "record"])],
-    ]
-    for row in rows:
-        row += [row[1] / rows[0][1] - 1, row[2] / rows[0][2] - 1]
+    record = ["python", "workflow/versions.py", "record"]
+    bare, recorded = measured(given.params, snakemake, record)
+    (repro,) = measured(given.params, ["dvc", "repro", "--quiet"])
+    rows: list[list[Any]] = [["snakemake all", *bare], ["make record, after it", *recorded], ["dvc repro", *repro]]
+    for row, more in zip(rows, (0.0, 0.0, 1.0), strict=True):
+        row += [row[1] / bare[0] - more, row[2] / bare[1] - more]
+    rows[0][3:] = ["", ""]
     show("DVC over Snakemake", ["", "wall s", "CPU s", "wall, more", "CPU, more"], rows, given.out)
 
 
-def measured(params: str, before: list[list[str]], command: list[str]) -> list[float]:
-    """Wall and CPU seconds of one command in a fresh folder, after others that do not count."""
+def measured(params: str, *commands: list[str]) -> list[tuple[float, float]]:
+    """Wall and CPU seconds of each of some commands, given one after the other in a fresh folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file in FILES:
@@ -47,11 +48,13 @@ def measured(params: str, before: list[list[str]], command: list[str]) -> list[f
             shutil.copytree(source, target, symlinks=True) if source.is_dir() else shutil.copy(source, target)
         shutil.copy(ROOT / params, folder / "params.yaml")
         subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
-        for one in before:
-            run(one, folder)
-        begin, used = time.monotonic(), cpu()
-        run(command, folder)
-        return [time.monotonic() - begin, cpu() - used]
+        return [timed(command, folder) for command in commands]
+
+
+def timed(command: list[str], folder: Path) -> tuple[float, float]:
+    begin, used = time.monotonic(), cpu()
+    run(command, folder)
+    return time.monotonic() - begin, cpu() - used
 
 
 def run(command: list[str], folder: Path) -> None:
