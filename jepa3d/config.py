@@ -411,11 +411,13 @@ def _check_references(params: Params) -> None:
         if run.monitor.probe is not None:
             check("datasets", run.monitor.probe, f"runs.{name}.monitor.probe")
         check("patches", run.patches, f"runs.{name}.patches")
+        _check_levels(params, run.patches, f"runs.{name}.patches")
         check("models", run.model, f"runs.{name}.model")
     for name, evaluation in params.evals.items():
         check("datasets", evaluation.dataset, f"evals.{name}.dataset")
         if evaluation.patches:
             check("patches", evaluation.patches, f"evals.{name}.patches")
+            _check_levels(params, evaluation.patches, f"evals.{name}.patches")
     for name, study in params.studies.items():
         grids: dict[str, Grid] = {"": study} | {f".also.{place}": grid for place, grid in enumerate(study.also)}
         for where, grid in grids.items():
@@ -423,3 +425,14 @@ def _check_references(params: Params) -> None:
                 check("runs", run_name, f"studies.{name}{where}.runs")
             for eval_name in grid.evals:
                 check("evals", eval_name, f"studies.{name}{where}.evals")
+
+
+def _check_levels(params: Params, scheme: str, where: str) -> None:
+    """The encoder of section 4.2 has one level of tokens; others would be left unread without a word."""
+    count = len(params.patches[scheme].levels)
+    if count > 1:
+        raise Problem(
+            f"{where}: '{scheme}' has {count} levels of patches",
+            "'jepa3d patchify' caches a pyramid for programs of your own, but the encoder reads one level",
+            "choose a scheme with one level",
+        )

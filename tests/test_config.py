@@ -239,6 +239,13 @@ def test_a_base_that_is_no_name_is_refused(tiny: dict[str, Any], write: Write, v
     assert words in problem.what
 
 
+def test_a_pyramid_of_patches_is_refused_where_an_encoder_reads_them(tiny: dict[str, Any], write: Write):
+    tiny["patches"]["pyramid"] = {"points": 128, "levels": [{"num": 16, "size": 8}, {"num": 8, "size": 4}]}
+    assert config.load(write(tiny)).patches["pyramid"].levels[1].num == 8  # it can be cached
+    problem = problem_of(write(put(tiny, "runs.jepa.patches", "pyramid")))
+    assert problem.what == "runs.jepa.patches: 'pyramid' has 2 levels of patches"
+
+
 def test_evaluations_have_bases_too(tiny: dict[str, Any], write: Write):
     tiny["evals"] = {
         "five": {"dataset": "toys", "task": {"kind": "few_shot", "way": 3, "shot": 5}},
