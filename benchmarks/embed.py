@@ -22,8 +22,10 @@ from common import arguments, rounds, show
 
 from jepa3d import config
 from jepa3d.batches import Arrays, InMemory
-from jepa3d.nets.encoder import Encoder, LoadedEncoder, Patches, patchify
+from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.exported import run_onnx, to_onnx, to_torchscript
+from jepa3d.nets.patches import Patches, patchify
+from jepa3d.nets.pretrained import LoadedEncoder
 from jepa3d.ops.geometry import fps_numba, knn_numba
 from jepa3d.stages.embed import features
 

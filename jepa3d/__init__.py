@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jepa3d.nets.encoder import LoadedEncoder
+    from jepa3d.nets.pretrained import LoadedEncoder
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_encoder"]
@@ -36,6 +36,6 @@ def load_encoder(path: str | Path, which: Literal["context", "target"] = "contex
 
     `which` chooses the context encoder or its EMA copy. Raises `Problem` for a file that is not one of ours.
     """
-    from jepa3d.nets.encoder import load  # torch is imported only when it is needed
+    from jepa3d.nets.pretrained import load  # torch is imported only when it is needed
 
     return load(path, which)

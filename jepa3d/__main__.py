@@ -256,8 +256,8 @@ def export(
     ] = "context",
 ) -> None:
     """A trained encoder as one file for other programs, from points to features, checked beside the original."""
-    from jepa3d.nets.encoder import load
     from jepa3d.nets.exported import export as write
+    from jepa3d.nets.pretrained import load
 
     _limit_torch()
     difference = write(load(encoder, which), output)

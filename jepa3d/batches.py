@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jepa3d import config, store
-from jepa3d.nets.encoder import Patches, make_patches, patchify
+from jepa3d.nets.patches import Patches, make_patches, patchify
 from jepa3d.ops.augment import augment
 from jepa3d.ops.draws import shape_keys, uniform
 from jepa3d.problem import Problem

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from jepa3d import config, parallel, store
 from jepa3d.datasets import SetAside, Shape, folder
 from jepa3d.foreign import clouds
-from jepa3d.nets.encoder import LoadedEncoder, load
+from jepa3d.nets.pretrained import LoadedEncoder, load
 from jepa3d.problem import Problem
 from jepa3d.progress import track
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa3d import batches, config, fit, store
-from jepa3d.nets import encoder
+from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.heads import Classifier
+from jepa3d.nets.pretrained import TRANSFORMER, load
 from jepa3d.ops import score
 from jepa3d.ops.augment import augment
 from jepa3d.ops.draws import shape_keys
@@ -118,9 +119,9 @@ def classifier(
     weights: Path, model: config.Model, settings: config.Tune, classes: int, seed: int, pretrained: bool
 ) -> tuple[Classifier, dict[str, float]]:
     """The classifier on a saved encoder, its head drawn from `seed`; and the learning-rate factors of the encoder."""
-    loaded = encoder.load(weights, settings.which)
+    loaded = load(weights, settings.which)
     kind, found = loaded.metadata["kind"], loaded.metadata["model"]
-    if kind != encoder.TRANSFORMER:
+    if kind != TRANSFORMER:
         raise Problem(
             f"{weights}: '{kind}' has nothing that could be trained on",
             "its features are computed, not learned; fine-tuning needs the weights of a Transformer",
@@ -135,13 +136,13 @@ def classifier(
                 "make it again with 'jepa3d pretrain', or set the run's model to what the file has",
             )
     torch.manual_seed(derive(seed, "head"))
-    own = encoder.Encoder(model.model_copy(update={"drop_path": settings.drop_path, "pool": settings.pool}))
+    own = Encoder(model.model_copy(update={"drop_path": settings.drop_path, "pool": settings.pool}))
     own.load_state_dict(loaded.module.state_dict())
     factors = lr_factors(own, settings.encoder_lr_scale, settings.layer_decay) if pretrained else {}
     return Classifier(own, settings.hidden, classes, settings.dropout), factors
 
 
-def lr_factors(net: encoder.Encoder, scale: float, decay: float) -> dict[str, float]:
+def lr_factors(net: Encoder, scale: float, decay: float) -> dict[str, float]:
     """The learning-rate factor of each of an encoder's parameters, as `config.Tune` defines it."""
     last = len(net.blocks) + 1
 

@@ -26,7 +26,8 @@ Absent.names.remove("safetensors")  # the seventh: encoders are kept in its form
 from pathlib import Path
 import torch
 from jepa3d import config, load_encoder
-from jepa3d.nets.encoder import Encoder, save
+from jepa3d.nets.encoder import Encoder
+from jepa3d.nets.pretrained import save
 model = config.Model(width=24, depth=1, heads=2, tokenizer=config.Tokenizer(widths=(8, 8, 8)))
 scheme = config.Scheme(points=64, levels=(config.Level(num=10, size=8),))
 save(Path(sys.argv[1]), {"context": Encoder(model)}, "transformer", model, scheme, {})

@@ -19,7 +19,8 @@ from jepa3d.config import Level, Model, Scheme, Tokenizer
 from jepa3d.datasets import folder, procedural
 from jepa3d.encode import Encoded, encode
 from jepa3d.layout import Layout
-from jepa3d.nets.encoder import Encoder, save
+from jepa3d.nets.encoder import Encoder
+from jepa3d.nets.pretrained import save
 from jepa3d.problem import Problem
 from jepa3d.stages.convert import convert
 from jepa3d.stages.embed import embed

@@ -10,7 +10,8 @@ import torch
 
 from jepa3d import config, fit, store, tuning
 from jepa3d.batches import Batch
-from jepa3d.nets import encoder
+from jepa3d.nets import pretrained
+from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.heads import Classifier
 from jepa3d.problem import Problem
 
@@ -20,7 +21,7 @@ SCHEME = config.Scheme(points=16, levels=(config.Level(num=4, size=4),))
 
 def saved(path: Path, model: config.Model = MODEL) -> Path:
     torch.manual_seed(1)
-    encoder.save(path, {"context": encoder.Encoder(model)}, encoder.TRANSFORMER, model, SCHEME, {})
+    pretrained.save(path, {"context": Encoder(model)}, pretrained.TRANSFORMER, model, SCHEME, {})
     return path
 
 
@@ -32,12 +33,12 @@ def small(**settings: object) -> config.Tune:
 
 
 def test_every_parameter_has_the_learning_rate_of_its_layer():
-    factors = tuning.lr_factors(encoder.Encoder(MODEL), scale=0.1, decay=0.5)
+    factors = tuning.lr_factors(Encoder(MODEL), scale=0.1, decay=0.5)
     by_layer = {"tokenizer": 0, "position": 0, "blocks.0": 1, "blocks.1": 2, "norm": 3}
     for name, factor in factors.items():
         [layer] = [number for start, number in by_layer.items() if name.startswith(start + ".")]
         assert factor == pytest.approx(0.1 * 0.5 ** (3 - layer)), name
-    assert set(factors) == {name for name, _ in encoder.Encoder(MODEL).named_parameters()}
+    assert set(factors) == {name for name, _ in Encoder(MODEL).named_parameters()}
 
 
 def test_the_optimiser_has_the_groups_that_the_factors_say(tmp_path: Path):
@@ -85,7 +86,7 @@ def test_an_epoch_is_the_whole_batches_that_the_shapes_fill(shapes: int, batch: 
 
 
 def test_the_better_accuracy_is_kept_then_the_lower_loss_then_the_earlier_epoch():
-    tuned = tuning.Tuned(Classifier(encoder.Encoder(MODEL), (), 2, 0.0), 0.0, {}, choose=True)
+    tuned = tuning.Tuned(Classifier(Encoder(MODEL), (), 2, 0.0), 0.0, {}, choose=True)
     for step, (accuracy, loss) in enumerate([(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1)], 1):
         with torch.no_grad():
             tuned.net.head[0].bias.fill_(step)
@@ -96,7 +97,7 @@ def test_the_better_accuracy_is_kept_then_the_lower_loss_then_the_earlier_epoch(
 
 def test_the_loss_is_the_smoothed_cross_entropy():
     torch.manual_seed(0)
-    net = Classifier(encoder.Encoder(MODEL), (), 4, 0.0)
+    net = Classifier(Encoder(MODEL), (), 4, 0.0)
     tuned = tuning.Tuned(net, 0.2, {}, choose=False)
     batch = Batch(
         torch.randn(3, 16, 3), torch.arange(4).expand(3, 4), torch.arange(16).view(4, 4).expand(3, 4, 4),
@@ -130,7 +131,7 @@ def test_other_drop_path_and_pooling_are_no_other_size(tmp_path: Path):
 
 def test_features_that_are_computed_cannot_be_trained_on(tmp_path: Path):
     path = tmp_path / "e.safetensors"
-    encoder.save(path, {"context": encoder.build("hand_made", MODEL)}, "hand_made", MODEL, SCHEME, {})
+    pretrained.save(path, {"context": pretrained.build("hand_made", MODEL)}, "hand_made", MODEL, SCHEME, {})
     with pytest.raises(Problem, match="'hand_made' has nothing that could be trained on"):
         tuning.classifier(path, MODEL, small(), 3, 0, pretrained=False)
 

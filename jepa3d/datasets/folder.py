@@ -266,7 +266,8 @@ def usable(raw: Path) -> list[str]:
     """The files with a known ending, relative to `raw`, sorted; "" for a `raw` that is a file itself."""
     if raw.is_file() and _ending(raw.name) in clouds.ENDINGS:
         return [""]
-    found, others = [], []
+    found: list[str] = []
+    others: list[str] = []
     for inside, names in _walk(raw):
         for name in names:
             (found if _ending(name) in clouds.ENDINGS else others).append(inside + name)

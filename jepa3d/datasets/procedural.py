@@ -136,7 +136,8 @@ def count(raw: Path, config: Config) -> int:
 
 def read(raw: Path, config: Config) -> Iterator[Shape]:
     """Every shape, train before test. `raw` is not looked at: the configuration is all there is."""
-    items = [(config, split, index) for split in ("train", "test") for index in range(getattr(config, split))]
+    sizes: dict[Split, int] = {"train": config.train, "test": config.test}
+    items = [(config, split, index) for split, size in sizes.items() for index in range(size)]
     return imap(make, items, f"making {config.difficulty} shapes")
 
 
@@ -157,7 +158,8 @@ def unit_sphere(points: Points) -> NDArray[np.float32]:
     """Centred at the mean, the farthest point at distance 1."""
     centred = points - points.mean(0)
     radius = np.sqrt((centred**2).sum(1).max())
-    return (centred / (radius * (1 + 1e-6))).astype(np.float32)
+    unit: NDArray[np.float32] = (centred / (radius * (1 + 1e-6))).astype(np.float32)
+    return unit
 
 
 def generator(config: Config, purpose: str, split: Split, index: int) -> np.random.Generator:
@@ -183,7 +185,8 @@ def build(label: int, draw: Draw) -> Object:
 def _fitted(points: Points) -> Points:
     """The bounding box's centre at the origin, the farthest point at distance 1."""
     centred = points - (points.min(0) + points.max(0)) / 2
-    return centred / np.sqrt((centred**2).sum(1).max())
+    unit: Points = centred / np.sqrt((centred**2).sum(1).max())
+    return unit
 
 
 def varied(given: Object, variation: Variation, draw: Draw) -> Object:

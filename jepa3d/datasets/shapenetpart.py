@@ -148,7 +148,7 @@ def parts(raw: Path, config: Config) -> tuple[str, ...]:
 
 
 def locate(raw: Path, config: Config) -> roots.Found:
-    layouts = LAYOUTS if config.layout == "auto" else {config.layout: LAYOUTS[config.layout]}
+    layouts = {name: marks for name, marks in LAYOUTS.items() if config.layout in ("auto", name)}
     found = roots.find_layout(raw, layouts, FOLDERS)
     if found is None:
         raise roots.not_found(raw, layouts, FOLDERS, BY_HAND)

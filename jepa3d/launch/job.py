@@ -17,12 +17,13 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jepa3d import store
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
 
+Where = Literal["local", "slurm"]
 RECORDED = 90.0  # seconds until a job's number is on record and every node sees it
 LIVES = 10  # a job that began so often in a row at the same step gets no further
 # what a rank says that only misses another one

@@ -20,18 +20,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 from jepa3d import config, store
 from jepa3d.cluster import Cluster, check_share
 from jepa3d.launch import queues
 from jepa3d.launch.follow import LOOK, SURE, follow, patiently, say
-from jepa3d.launch.job import Place, Work
+from jepa3d.launch.job import Place, Where, Work
 from jepa3d.launch.submit import RECORDED, submit
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
-
-Where = Literal["local", "slurm"]
 
 
 def launch(

@@ -20,7 +20,7 @@ from typing import Any
 from jepa3d import store
 from jepa3d.cluster import Cluster
 from jepa3d.launch import queues
-from jepa3d.launch.job import Job, Place, Rank, Work
+from jepa3d.launch.job import Job, Place, Rank, Where, Work
 from jepa3d.problem import Problem
 
 FOREVER = 60 * 24 * 3650  # minutes: on this machine there is no time limit

@@ -24,7 +24,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jepa3d import store
-from jepa3d.nets.encoder import TRANSFORMER, LoadedEncoder, Patches
+from jepa3d.nets.patches import Patches
+from jepa3d.nets.pretrained import TRANSFORMER, LoadedEncoder
 from jepa3d.ops.geometry import squared_distance
 from jepa3d.problem import Problem
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jepa3d.nets.encoder import Encoder, Patches
+from jepa3d.nets.encoder import Encoder
+from jepa3d.nets.patches import Patches
 
 
 def head(features: int, hidden: Sequence[int], classes: int, dropout: float) -> nn.Sequential:

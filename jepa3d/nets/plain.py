@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jepa3d.nets.patches import Patches
 from jepa3d.ops.descriptors import hand_made
-
-if TYPE_CHECKING:
-    from jepa3d.nets.encoder import Patches
 
 
 class RawCentres(nn.Module):

@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa3d.nets.encoder import Encoder, Patches
+from jepa3d.nets.encoder import Encoder
+from jepa3d.nets.patches import Patches
 from jepa3d.ops.geometry import gather
 from jepa3d.ops.propagate import inverse_distance
 

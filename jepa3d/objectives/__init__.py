@@ -36,7 +36,7 @@ class Base(nn.Module):
         raise NotImplementedError
 
     def kind(self) -> str:
-        """What `nets.encoder.build` has to build to load the saved weights."""
+        """What `nets.pretrained.build` has to build to load the saved weights."""
         return "transformer"
 
     def after_step(self, progress: float) -> None:

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from jepa3d import config
 from jepa3d.batches import Batch
 from jepa3d.config import Fraction, FrozenModel
-from jepa3d.nets.encoder import Encoder, Patches
+from jepa3d.nets.encoder import Encoder
+from jepa3d.nets.patches import Patches
 from jepa3d.nets.predictor import Predictor, PredictorConfig
 from jepa3d.objectives import Base, Loss
 from jepa3d.ops.geometry import gather
@@ -126,7 +127,8 @@ class Objective(Base):
     def after_step(self, progress: float) -> None:
         """Line 24: the EMA of every parameter; BatchNorm's buffers are copied, not averaged (method.md 7)."""
         momentum = cosine(progress, self.settings.ema.start, self.settings.ema.end)
-        ema, student = list(self.target.parameters()), list(self.encoder.parameters())
+        ema: list[Tensor] = list(self.target.parameters())
+        student: list[Tensor] = list(self.encoder.parameters())
         torch._foreach_lerp_(ema, student, 1.0 - momentum)
         for copied, own in zip(self.target.buffers(), self.encoder.buffers(), strict=True):
             copied.copy_(own)
@@ -178,7 +180,7 @@ def _tokenize_some(
     encoder: Encoder, groups: Float[Tensor, "B N K 3"], chosen: Bool[Tensor, "B N"]
 ) -> Float[Tensor, "B N D"]:
     """Tokens of the chosen patches only, packed, so that neither the work nor BatchNorm sees any other."""
-    some = encoder.tokenizer(groups[chosen])
+    some: Tensor = encoder.tokenizer(groups[chosen])
     tokens = some.new_zeros(*chosen.shape, some.shape[-1])
     tokens[chosen] = some
     return tokens

@@ -12,7 +12,7 @@ import torch
 
 from jepa3d import batches, config, store
 from jepa3d.layout import Layout
-from jepa3d.nets import encoder
+from jepa3d.nets import pretrained
 from jepa3d.progress import track
 
 
@@ -27,10 +27,10 @@ def embed(params: config.Params, layout: Layout, run: str, dataset: str, seed: i
         [batches.Part(canonical, patches, batches.split_rows(canonical, None))], entry.fit.memory_gb * 1e9
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    first = encoder.load(weights)
+    first = pretrained.load(weights)
     arrays = {}
     for which in first.metadata["which"]:
-        loaded = encoder.load(weights, which).to(device)
+        loaded = pretrained.load(weights, which).to(device)
         arrays[which] = features(loaded, source, device, f"embed {run} seed {seed} {dataset}")
     with store.open_h5(canonical) as file:
         described = {"label": file["label"][:], "split": store.text(file["split"]), "id": store.text(file["id"])}
@@ -45,15 +45,15 @@ def embed(params: config.Params, layout: Layout, run: str, dataset: str, seed: i
     )
 
 
-def pooled_by(loaded: encoder.LoadedEncoder) -> str:
+def pooled_by(loaded: pretrained.LoadedEncoder) -> str:
     """How the tokens were pooled; features that need no training have a way of their own, named after them."""
     kind: str = loaded.metadata["kind"]
-    return loaded.metadata["model"]["pool"] if kind == encoder.TRANSFORMER else kind
+    return loaded.metadata["model"]["pool"] if kind == pretrained.TRANSFORMER else kind
 
 
 @torch.no_grad()
 def features(
-    loaded: encoder.LoadedEncoder, source: batches.Source, device: torch.device, label: str
+    loaded: pretrained.LoadedEncoder, source: batches.Source, device: torch.device, label: str
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     """Pooled features [n, F] of every shape of a source, in its order, from the cached patches."""
     size = loaded.batch_size

@@ -21,7 +21,7 @@ import torch
 from jepa3d import batches, config, fit, plugins, ranks, store
 from jepa3d.layout import Layout
 from jepa3d.monitor import Watch, warning
-from jepa3d.nets import encoder
+from jepa3d.nets import pretrained
 from jepa3d.objectives import Base
 from jepa3d.ops.draws import shape_keys
 from jepa3d.problem import Problem
@@ -147,7 +147,7 @@ def publish(
     cost = {"seconds": round(seconds, 1), "threads": torch.get_num_threads(), "ranks": size, "device": _device_name()}
     store.write_jsonl(layout.curve(run, seed), [*rows, {"step": rows[-1]["step"] if rows else 0, "cost": cost}])
     store.write_json(layout.run_config(run, seed), {"provenance": stamp, **stamp["settings"]})
-    encoder.save(layout.encoder(run, seed), objective.encoders(), objective.kind(), model, scheme, stamp)
+    pretrained.save(layout.encoder(run, seed), objective.encoders(), objective.kind(), model, scheme, stamp)
     if "JEPA3D_JOB" not in os.environ:
         shutil.rmtree(layout.state(run, seed), ignore_errors=True)
 

@@ -83,7 +83,7 @@ class Labels(NamedTuple):
     source: str
 
     @property
-    def count(self) -> int:
+    def class_count(self) -> int:
         """How many classes a classifier has to tell apart."""
         return max(len(self.classes), int(self.label.max(initial=-1)) + 1)
 

@@ -75,7 +75,7 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     check_labels(labels)
     fitted, held, test = parts_of(labels, config, seed)
     net, factors = tuning.classifier(
-        given.encoder, given.model, config, labels.count, seed, pretrained=given.run.fit.steps != 0
+        given.encoder, given.model, config, labels.class_count, seed, pretrained=given.run.fit.steps != 0
     )
     memory = config.fit.memory_gb * 1e9
     scored = {

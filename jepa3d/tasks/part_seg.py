@@ -117,17 +117,19 @@ def _held_out(data: Labelled, fraction: float, seed: int) -> Bool[np.ndarray, "n
 def _objective(given: Encoded, config: Config, data: Labelled, fitted: Rows) -> PartObjective:
     import torch
 
-    from jepa3d.nets import encoder
+    from jepa3d.nets import pretrained
+    from jepa3d.nets.encoder import Encoder
     from jepa3d.nets.segmentation import PartObjective, Segmenter
 
-    loaded = encoder.load(given.encoder)
-    if loaded.metadata["kind"] != encoder.TRANSFORMER:
+    loaded = pretrained.load(given.encoder)
+    if loaded.metadata["kind"] != pretrained.TRANSFORMER:
         raise Problem(
             f"{given.encoder}: part segmentation needs the tokens of a Transformer",
             f"these features ({loaded.metadata['kind']}) have none at three depths",
             "leave this run out of the evaluation",
         )
     net = loaded.module
+    assert isinstance(net, Encoder)
     for block, drop in zip(net.blocks, torch.linspace(0, config.drop_path, len(net.blocks)).tolist(), strict=True):
         block.drop_path = drop
     model = Segmenter(net, len(data.classes), len(data.names), config.merge, config.dropout)
@@ -153,7 +155,8 @@ def _train(
     from jepa3d import fit
     from jepa3d.batches import Arrays, InMemory, Stream
 
-    numbered = Arrays(*(array[fitted] for array in data.arrays[:3]), np.arange(len(fitted)))
+    points, centre, neighbour, _ = data.arrays
+    numbered = Arrays(points[fitted], centre[fitted], neighbour[fitted], np.arange(len(fitted)))
     live = given.scheme.levels[0] if given.scheme.live else None
     stream = Stream(
         InMemory(numbered),

@@ -31,6 +31,7 @@ from jepa3d.tasks import (
 
 NEEDS = "encoder"
 BATCH = 64
+Case = tuple[str, int]  # a corruption and its severity
 Corruption = Literal["rotation", "jitter", "dropout", "occlusion", "clutter"]
 CORRUPTIONS: tuple[Corruption, ...] = ("rotation", "jitter", "dropout", "occlusion", "clutter")
 
@@ -77,7 +78,7 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     train, test = (np.flatnonzero(labels.split == split) for split in ("train", "test"))
     chosen = test[subset(labels.label[test], config.shapes, seed)]
     y_train, y_test = labels.label[train], labels.label[chosen]
-    cases = [(kind, severity) for kind in config.corruptions for severity in SEVERITIES[1:]]
+    cases: list[Case] = [(kind, severity) for kind in config.corruptions for severity in SEVERITIES[1:]]
     _check_points(given, cases)
     clean, features = _features(given, train, chosen, cases, seed)
     check(Features(clean[0], y_train, clean[1], y_test, labels.classes, str(given.encoder)))
@@ -125,20 +126,21 @@ def subset(labels: Int[np.ndarray, "n"], count: int | None, seed: int) -> Int[np
 
 
 def _features(
-    given: Encoded, train: Int[np.ndarray, "n"], test: Int[np.ndarray, "m"], cases: list[tuple[str, int]], seed: int
+    given: Encoded, train: Int[np.ndarray, "n"], test: Int[np.ndarray, "m"], cases: list[Case], seed: int
 ) -> tuple[list[Float[np.ndarray, "_ F"]], list[Float[np.ndarray, "m F"]]]:
     """Features of the clean train and test shapes, from the cached patches, and of the test shapes in each case."""
     import torch
 
     from jepa3d.batches import Part, open_source, to_device
-    from jepa3d.nets import encoder
+    from jepa3d.nets import pretrained
+    from jepa3d.nets.patches import patchify
     from jepa3d.ops.corruptions import corrupt
     from jepa3d.ops.draws import shape_keys
     from jepa3d.progress import track
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     level = given.scheme.levels[0]
-    net = encoder.load(given.encoder).to(device).module
+    loaded = pretrained.load(given.encoder).to(device)
 
     @torch.no_grad()
     def embed(rows: Int[np.ndarray, "n"], kind: str = "", severity: int = 0) -> Float[np.ndarray, "n F"]:
@@ -148,15 +150,15 @@ def _features(
             numbers = torch.from_numpy(rows[index])
             keys = shape_keys(derive(seed, "robustness"), torch.zeros_like(numbers), numbers).to(device)
             batch = to_device(source.rows(index), device, keys, None)
-            patches = encoder.patchify(corrupt(batch.points, keys, kind, severity), level) if kind else batch.patches()
-            pieces.append(net.pool(net(patches)).float().cpu().numpy())
+            patches = patchify(corrupt(batch.points, keys, kind, severity), level) if kind else batch.patches()
+            pieces.append(loaded.pooled(patches).float().cpu().numpy())
         return np.concatenate(pieces)
 
     clean = [embed(train), embed(test)]
     return clean, [embed(test, *case) for case in track(cases, len(cases), "corrupted shapes")]
 
 
-def _check_points(given: Encoded, cases: list[tuple[str, int]]) -> None:
+def _check_points(given: Encoded, cases: list[Case]) -> None:
     """A Problem where a corruption leaves too few points for the patches."""
     from jepa3d.ops.corruptions import LEVELS
 

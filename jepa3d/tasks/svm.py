@@ -97,7 +97,8 @@ def _run(
     x_train, x_test, y = given.x_train, given.x_test, given.y_train
     if preset == "cv":
         c = _choose(x_train, y, config, seed)
-        [predicted] = _svc(*standardise(x_train, x_test), y, [c])
+        x_train, x_test = standardise(x_train, x_test)
+        [predicted] = _svc(x_train, x_test, y, [c])
         return predicted, {"chosen_c": math.log10(c)}, False
     if preset == "m2ae":
         [predicted] = _svc(_sum_of_halves(x_train), _sum_of_halves(x_test), y, [0.012])
@@ -111,7 +112,8 @@ def _run(
 
 def _sum_of_halves(x: Float[np.ndarray, "n F"]) -> Float[np.ndarray, "n half"]:
     half = x.shape[1] // 2
-    return x[:, :half] + x[:, half:]
+    halved: Float[np.ndarray, "n half"] = x[:, :half] + x[:, half:]
+    return halved
 
 
 def _svc(
@@ -157,6 +159,7 @@ def _choose(x: Float[np.ndarray, "n F"], y: Int[np.ndarray, "n"], config: Config
     for one in range(config.folds if len(grid) > 1 else 0):
         held = fold == one
         if held.any() and len(np.unique(y[~held])) > 1:
-            predicted = _svc(*standardise(x[~held], x[held]), y[~held], grid)
+            x_fit, x_held = standardise(x[~held], x[held])
+            predicted = _svc(x_fit, x_held, y[~held], grid)
             right += [(found == y[held]).sum() for found in predicted]
     return grid[int(right.argmax())]

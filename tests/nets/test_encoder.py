@@ -14,8 +14,10 @@ from safetensors.torch import save_file
 
 from jepa3d import load_encoder
 from jepa3d.config import Level, Model, Scheme, Tokenizer
-from jepa3d.nets.encoder import Encoder, LoadedEncoder, make_patches, patchify, save
+from jepa3d.nets.encoder import Encoder
+from jepa3d.nets.patches import make_patches, patchify
 from jepa3d.nets.plain import PLAIN
+from jepa3d.nets.pretrained import LoadedEncoder, save
 from jepa3d.problem import Problem
 
 MODEL = Model(width=24, depth=2, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8)))
@@ -209,7 +211,7 @@ def test_any_number_of_clouds_is_embedded_in_batches(tmp_path: Path, monkeypatch
     whole = loaded.embed(many), *loaded.tokens(many)
     sizes: list[int] = []
     forward = loaded.module.forward
-    monkeypatch.setattr("jepa3d.nets.encoder.CPU_BATCH", 4)
+    monkeypatch.setattr("jepa3d.nets.pretrained.CPU_BATCH", 4)
     monkeypatch.setattr(
         loaded.module, "forward", lambda patches: (sizes.append(len(patches.points)), forward(patches))[1]
     )
@@ -244,7 +246,7 @@ def test_what_is_wrong_with_a_list_or_an_array_is_said(tmp_path: Path, given: An
 
 
 def test_a_cloud_that_is_not_finite_is_counted_over_all_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("jepa3d.nets.encoder.CPU_BATCH", 2)
+    monkeypatch.setattr("jepa3d.nets.pretrained.CPU_BATCH", 2)
     many = clouds(7)
     many[5, 3, 1] = torch.inf
     for given in (many, many.numpy(), list(many)):

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from jepa3d import load_encoder
 from jepa3d.config import Level, Model, Scheme, Tokenizer
 from jepa3d.nets import exported
-from jepa3d.nets.encoder import Encoder, LoadedEncoder, save
+from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.plain import PLAIN
+from jepa3d.nets.pretrained import LoadedEncoder, save
 from jepa3d.ops.geometry import farthest_point_sample, gather, knn
 from jepa3d.problem import Problem
 

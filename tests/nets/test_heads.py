@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from jepa3d import config
-from jepa3d.nets.encoder import Encoder, Patches
+from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.heads import Classifier, head
+from jepa3d.nets.patches import Patches
 
 
 def test_the_head_is_the_communitys():

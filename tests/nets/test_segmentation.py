@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from jepa3d import config
-from jepa3d.nets.encoder import Encoder, Patches, patchify
+from jepa3d.nets.encoder import Encoder
+from jepa3d.nets.patches import Patches, patchify
 from jepa3d.nets.segmentation import PartObjective, Segmenter, best_allowed, depths, features_at
 from jepa3d.ops import score
 from jepa3d.ops.propagate import propagate

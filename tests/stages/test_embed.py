@@ -71,7 +71,7 @@ def test_the_features_keep_the_order_labels_splits_and_names_of_the_shapes(train
 
 def test_the_batch_size_does_not_show(trained: Any, layout: Layout, monkeypatch: pytest.MonkeyPatch):
     _, whole = trained("jepa")
-    monkeypatch.setattr("jepa3d.nets.encoder.CPU_BATCH", 7)
+    monkeypatch.setattr("jepa3d.nets.pretrained.CPU_BATCH", 7)
     _, read = trained("jepa")
     assert np.allclose(read["context"], whole["context"], atol=1e-5)
 

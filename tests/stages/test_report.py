@@ -17,7 +17,7 @@ import torch
 
 from jepa3d import config, store
 from jepa3d.layout import Layout
-from jepa3d.nets import encoder
+from jepa3d.nets import pretrained
 from jepa3d.ops.geometry import farthest_point_sample, gather, knn
 from jepa3d.problem import Problem
 from jepa3d.report import charts, numbers, shapes, study
@@ -127,7 +127,7 @@ def forge_encoder(params: config.Params, layout: Layout, run: str, seed: int) ->
     torch.manual_seed(derive(seed, "weights"))
     model, scheme = params.models["tiny"], params.patches["tiny"]
     kind = "transformer" if run == "jepa" else "hand_made"
-    encoder.save(layout.encoder(run, seed), {"context": encoder.build(kind, model)}, kind, model, scheme, {})
+    pretrained.save(layout.encoder(run, seed), {"context": pretrained.build(kind, model)}, kind, model, scheme, {})
 
 
 def curve_text(seed: int) -> str:

@@ -12,7 +12,9 @@ import torch
 
 from jepa3d import config, store
 from jepa3d.layout import Layout
-from jepa3d.nets import encoder
+from jepa3d.nets import pretrained
+from jepa3d.nets.encoder import Encoder
+from jepa3d.nets.patches import patchify as patches_of
 from jepa3d.stages.patchify import patchify
 from jepa3d.tasks import Encoded
 
@@ -36,15 +38,15 @@ def give(params: config.Params, layout: Layout, toys: Path, write_canonical: Cal
         patchify(params, layout, "flat", "toys")
         torch.manual_seed(0)
         model, scheme = params.models["tiny"], params.patches["flat"]
-        nets = {which: encoder.Encoder(model) for which in ("context", "target")}
+        nets = {which: Encoder(model) for which in ("context", "target")}
         with store.open_h5(layout.canonical("toys")) as file:
-            patches = encoder.patchify(torch.from_numpy(file["points"][:]), scheme.levels[0])
+            patches = patches_of(torch.from_numpy(file["points"][:]), scheme.levels[0])
         for net in nets.values():  # so that BatchNorm knows these shapes, as after a training
             for norm in (layer for layer in net.modules() if isinstance(layer, torch.nn.BatchNorm1d)):
                 norm.momentum = 1.0
             net.tokenizer(patches.groups)
         weights = layout.encoder(run, 0)
-        encoder.save(weights, nets, encoder.TRANSFORMER, model, scheme, store.stamp("pretrain", {}))
+        pretrained.save(weights, nets, pretrained.TRANSFORMER, model, scheme, store.stamp("pretrain", {}))
         return Encoded(
             weights,
             layout.canonical("toys"),

@@ -12,7 +12,8 @@ import torch
 
 from jepa3d import config, fit, parts, store
 from jepa3d.datasets import procedural, shapenetpart
-from jepa3d.nets import encoder
+from jepa3d.nets import pretrained
+from jepa3d.nets.encoder import Encoder
 from jepa3d.ops.geometry import fps_numba, knn_numba
 from jepa3d.problem import Problem
 from jepa3d.tasks import Encoded, Result, holdout, part_seg
@@ -59,7 +60,7 @@ def written(folder: Path, arrays: dict[str, Any], scheme: config.Scheme = SCHEME
         chosen["point"] = np.tile(np.arange(scheme.points), (len(points), 1)).astype(np.uint16)
     store.write_h5(patches, {"centre": centre.astype(np.uint16), "neighbour": near.astype(np.uint16), **chosen}, {})
     torch.manual_seed(0)
-    encoder.save(weights, {"context": encoder.Encoder(MODEL)}, "transformer", MODEL, scheme, {})
+    pretrained.save(weights, {"context": Encoder(MODEL)}, "transformer", MODEL, scheme, {})
     return Encoded(weights, canonical, patches, scheme, MODEL, RUN, folder / "state", "one")
 
 
@@ -258,8 +259,8 @@ def test_a_split_without_shapes_is_a_problem(tmp_path: Path, split: str):
 
 
 def test_features_without_tokens_at_three_depths_are_a_problem(given: Encoded):
-    net = encoder.build("hand_made", MODEL)
-    encoder.save(given.encoder, {"context": net}, "hand_made", MODEL, SCHEME, {})
+    net = pretrained.build("hand_made", MODEL)
+    pretrained.save(given.encoder, {"context": net}, "hand_made", MODEL, SCHEME, {})
     with pytest.raises(Problem, match="needs the tokens of a Transformer"):
         part_seg.evaluate(given, quick(), seed=0)
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from jepa3d import config, store
-from jepa3d.nets import encoder
+from jepa3d.nets import pretrained
+from jepa3d.nets.patches import patchify
 from jepa3d.ops.corruptions import LEVELS, corrupt
 from jepa3d.ops.draws import shape_keys
 from jepa3d.ops.geometry import fps_numba, knn_numba
@@ -39,7 +40,7 @@ def written(canonical: Path, kind: str = "transformer", scheme: config.Scheme = 
     patches, weights = canonical.with_name("patches.h5"), canonical.with_name("encoder.safetensors")
     store.write_h5(patches, {"centre": centre.astype(np.uint16), "neighbour": near.astype(np.uint16)}, {})
     torch.manual_seed(0)
-    encoder.save(weights, {"context": encoder.build(kind, MODEL)}, kind, MODEL, scheme, {})
+    pretrained.save(weights, {"context": pretrained.build(kind, MODEL)}, kind, MODEL, scheme, {})
     return Encoded(weights, canonical, patches, scheme, MODEL, RUN, canonical.with_name("state"), "one")
 
 
@@ -57,7 +58,7 @@ def clouds(given: Encoded, split: str) -> tuple[torch.Tensor, np.ndarray, np.nda
 
 def test_clean_accuracy_and_predictions_are_the_linear_probes(given: Encoded):
     """At severity 0 the evaluation is the linear probe on the encoder's features, to the last prediction."""
-    loaded = encoder.load(given.encoder)
+    loaded = pretrained.load(given.encoder)
     sides = [
         (loaded.embed(points).numpy(), label) for points, label, _ in (clouds(given, s) for s in ("train", "test"))
     ]
@@ -70,12 +71,12 @@ def test_clean_accuracy_and_predictions_are_the_linear_probes(given: Encoded):
 
 def test_a_corrupted_accuracy_by_hand(given: Encoded):
     """Corrupt the test clouds, embed them as a user would, and ask the probe."""
-    loaded, seed = encoder.load(given.encoder), 2
+    loaded, seed = pretrained.load(given.encoder), 2
     train, y_train, _ = clouds(given, "train")
     test, y_test, rows = clouds(given, "test")
     keys = shape_keys(derive(seed, "robustness"), torch.zeros(len(rows), dtype=torch.long), torch.from_numpy(rows))
     broken = corrupt(test, keys, "occlusion", 5)
-    patches = encoder.patchify(broken, SCHEME.levels[0])
+    patches = patchify(broken, SCHEME.levels[0])
     with torch.no_grad():
         x_test = loaded.module.pool(loaded.module(patches)).numpy()
     probe = linear_probe.Config(grid=(0.1,))
@@ -140,7 +141,7 @@ def test_a_subset_has_no_predictions_for_every_test_shape(given: Encoded):
 def test_too_few_points_are_a_problem_before_any_feature(given: Encoded, monkeypatch: pytest.MonkeyPatch):
     scheme = config.Scheme(points=64, levels=(config.Level(num=20, size=8),))
     scarce = written(given.canonical, scheme=scheme)
-    monkeypatch.setattr(encoder, "load", lambda *args: pytest.fail("work was done"))
+    monkeypatch.setattr(pretrained, "load", lambda *args: pytest.fail("work was done"))
     with pytest.raises(Problem, match="dropout at severity 5 leaves 16 of 64 points"):
         evaluate(scarce, Config(), seed=0)
 
