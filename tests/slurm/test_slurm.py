@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from faults import FAULTS, orphans
+from private_slurm import Slurm
 from studies import STEPS, Command, Study
 
 from jepa3d import store
