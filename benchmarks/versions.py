@@ -1,8 +1,9 @@
 """What DVC costs on top of bare Snakemake: the chosen study, made from nothing by each, each in a folder of its own.
 
-python benchmarks/versions.py [--params params.yaml] [--cores 2] [--out FILE]
+python benchmarks/versions.py [--params params.yaml] [--cores 2] [--keep FOLDER] [--out FILE]
 
-Wall time counts on a quiet machine; the CPU seconds, of all child processes, hold on any.
+Each works in a clone of the last commit: below FOLDER, where they stay, or in a temporary folder. Wall time counts on a
+quiet machine; the CPU seconds, of all child processes, hold on any.
 """
 
 from __future__ import annotations
@@ -20,17 +21,23 @@ from typing import Any
 from common import arguments, show
 
 ROOT = Path(__file__).parent.parent
-FILES = ("Snakefile", "workflow", "dvc.yaml", ".dvc/config", ".dvc/plots", ".dvcignore", "results/.gitignore")
 
 
 def main() -> None:
-    given = arguments(__doc__ or "", params=("params.yaml", "the study"), cores=(2, "of this machine"))
+    given = arguments(
+        __doc__ or "",
+        params=("params.yaml", "the study"),
+        cores=(2, "of this machine"),
+        keep=("", "a folder for the clones"),
+    )
     os.environ["CORES"] = str(given.cores)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     snakemake = ["snakemake", "--cores", str(given.cores), "--quiet", "all", "all"]
     record = ["python", "workflow/versions.py", "record"]
-    bare, recorded = measured(given.params, snakemake, record)
-    (repro,) = measured(given.params, ["dvc", "repro", "--quiet"])
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(given.keep or temporary)
+        bare, recorded = measured(place / "snakemake", given.params, snakemake, record)
+        (repro,) = measured(place / "dvc", given.params, ["dvc", "repro", "--quiet"])
     rows: list[list[Any]] = [["snakemake all", *bare], ["make record, after it", *recorded], ["dvc repro", *repro]]
     for row, more in zip(rows, (0.0, 0.0, 1.0), strict=True):
         row += [row[1] / bare[0] - more, row[2] / bare[1] - more]
@@ -38,17 +45,11 @@ def main() -> None:
     show("DVC over Snakemake", ["", "wall s", "CPU s", "wall, more", "CPU, more"], rows, given.out)
 
 
-def measured(params: str, *commands: list[str]) -> list[tuple[float, float]]:
-    """Wall and CPU seconds of each of some commands, given one after the other in a fresh folder."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for file in FILES:
-            source, target = ROOT / file, folder / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(source, target, symlinks=True) if source.is_dir() else shutil.copy(source, target)
-        shutil.copy(ROOT / params, folder / "params.yaml")
-        subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
-        return [timed(command, folder) for command in commands]
+def measured(folder: Path, params: str, *commands: list[str]) -> list[tuple[float, float]]:
+    """Wall and CPU seconds of each of some commands, given one after the other in a fresh clone."""
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    shutil.copy(ROOT / params, folder / "params.yaml")
+    return [timed(command, folder) for command in commands]
 
 
 def timed(command: list[str], folder: Path) -> tuple[float, float]:
