@@ -92,8 +92,9 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="a page whose table between two comments is replaced")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the trainings")
     options = parser.parse_args()
-    # what is started must hear Ctrl-C, even where this was started in the background; and nothing is to be left over
+    # what is started must hear Ctrl-C and a lost connection, even where this was started in the background or by nohup
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))  # and nothing is to be left over
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     tally = Tally()
     with (
