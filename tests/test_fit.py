@@ -369,6 +369,7 @@ def test_tensorboard_gets_the_curve_and_a_resumed_one_has_no_step_twice(tmp_path
         fit.run(one)
     again = training(tmp_path, checkpoint_every=10)
     again.board = one.board
+    time.sleep(1.1)  # TensorBoard reads the files of one second in the order of their names, 10 before 9
     fit.run(again)
     events = EventAccumulator(str(one.board)).Reload()
     assert [event.step for event in events.Scalars("loss")] == [5, 10, 15, 20]
