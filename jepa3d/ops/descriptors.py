@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from jepa3d.ops.geometry import count_pairs
+
 WIDTH = 129
 QUANTILES = 16
 PAIR_BINS = 32  # of the distances of all pairs (D2), over 0 .. twice the largest distance to the centroid
@@ -17,7 +19,6 @@ NEAREST = 8  # quantiles of the distance to the nearest other point
 SLABS = 8  # of equal height, from the lowest to the highest point
 HARMONICS = 8
 FINE = 64 * PAIR_BINS  # counted first
-PAIRS_HELD = 1 << 17  # distances held at once: what stays in a core's cache
 
 
 def hand_made(points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B 129"]:
@@ -46,26 +47,11 @@ def _pairs(centred: Float[Tensor, "B P 3"]) -> Float[Tensor, "B 40"]:
 
     Counted finely, then shared out between the two nearest bins: equal distances (lattices) on a bin's edge stay.
     """
-    batch, count, _ = centred.shape
+    count = centred.shape[1]
     largest = centred.norm(dim=-1).amax(dim=1).clamp_min(1e-12)
-    histogram = torch.zeros(batch, FINE, dtype=torch.long, device=centred.device)
-    nearest = centred.new_empty(batch, count)
-    rows = max(1, PAIRS_HELD // count)
-    for shape in range(batch):
-        for start in range(0, count, rows):
-            some = torch.arange(start, min(start + rows, count), device=centred.device)
-            apart = _distances(centred[shape, some], centred[shape])
-            bins = (apart * (FINE / (2 * largest[shape]))).long().clamp_max(FINE - 1)
-            histogram[shape] += torch.bincount(bins.flatten(), minlength=FINE)
-            nearest[shape, some] = apart.scatter(1, some[:, None], torch.inf).amin(dim=1)
-    histogram[:, 0] -= count  # each point with itself
+    histogram, nearest = count_pairs(centred, FINE / (2 * largest), FINE)
     fractions = histogram.double() / (count * (count - 1))
     return torch.cat([fractions @ _shares(centred.device), _quantiles(nearest, NEAREST)], dim=1)
-
-
-def _distances(a: Float[Tensor, "R 3"], b: Float[Tensor, "P 3"]) -> Float[Tensor, "R P"]:
-    """Without the matrix form, which cancels."""
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _shares(device: torch.device) -> Float[Tensor, "fine bins"]:

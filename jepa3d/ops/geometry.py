@@ -21,6 +21,8 @@ from torch import Tensor
 from jepa3d.ops import kernels
 from jepa3d.parallel import workers
 
+PAIRS_HELD = 1 << 17  # distances that torch holds at once
+
 
 def farthest_point_sample(points: Float[Tensor, "B P 3"], num: int) -> Int[Tensor, "B num"]:
     """Indices of `num` points: index 0 first, then each time the point farthest from those chosen (step 1)."""
@@ -40,6 +42,17 @@ def knn(points: Float[Tensor, "B P 3"], queries: Float[Tensor, "B N 3"], k: int)
     if points.device.type != "cpu":
         return knn_torch(points, queries, k)
     return torch.from_numpy(knn_numba(points.numpy(), queries.numpy(), k))
+
+
+def count_pairs(
+    points: Float[Tensor, "B P 3"], scale: Float[Tensor, " B"], bins: int
+) -> tuple[Int[Tensor, "B bins"], Float[Tensor, "B P"]]:
+    """How many ordered pairs of different points have floor(distance * scale) = bin, the last bin open above; and each
+    point's distance to the nearest other one. In the points' own precision."""
+    if points.device.type != "cpu":
+        return pairs_torch(points, scale, bins)
+    counts, nearest = pairs_numba(points.numpy(), scale.numpy(), bins)
+    return torch.from_numpy(counts), torch.from_numpy(nearest)
 
 
 def gather(rows: Float[Tensor, "B P *C"], index: Int[Tensor, "B *I"]) -> Float[Tensor, "B *I *C"]:
@@ -101,6 +114,25 @@ def knn_torch(points: Float[Tensor, "B P 3"], queries: Float[Tensor, "B N 3"], k
     return key.topk(k, largest=False, sorted=True).values & 0xFFFFFFFF
 
 
+def pairs_torch(
+    points: Float[Tensor, "B P 3"], scale: Float[Tensor, " B"], bins: int
+) -> tuple[Int[Tensor, "B bins"], Float[Tensor, "B P"]]:
+    """`count_pairs` as torch operations, some rows of one shape at a time."""
+    batch, total, _ = points.shape
+    counts = torch.zeros(batch, bins, dtype=torch.long, device=points.device)
+    nearest = points.new_empty(batch, total)
+    rows = max(1, PAIRS_HELD // total)
+    for shape in range(batch):
+        for start in range(0, total, rows):
+            some = torch.arange(start, min(start + rows, total), device=points.device)
+            apart = torch.cdist(points[shape, some], points[shape], compute_mode="donot_use_mm_for_euclid_dist")
+            own = (apart * scale[shape]).long().clamp_max(bins - 1)
+            counts[shape] += torch.bincount(own.flatten(), minlength=bins)
+            nearest[shape, some] = apart.scatter(1, some[:, None], torch.inf).amin(dim=1)
+    counts[:, 0] -= total  # each point with itself
+    return counts, nearest
+
+
 def fps_numba(points: NDArray[Any], num: int) -> NDArray[np.int64]:
     """Farthest point sampling of a batch [B, P, 3] on the CPU, shapes in parallel."""
     out = np.empty((len(points), num), np.int64)
@@ -115,6 +147,16 @@ def knn_numba(points: NDArray[Any], queries: NDArray[Any], k: int) -> NDArray[np
     with _numba_threads():
         kernels.knn(np.ascontiguousarray(points, np.float32), np.ascontiguousarray(queries, np.float32), out)
     return out
+
+
+def pairs_numba(
+    points: NDArray[np.float64], scale: NDArray[np.float64], bins: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """`count_pairs` on the CPU, shapes in parallel."""
+    counts, nearest = np.empty((len(points), bins), np.int64), np.empty(points.shape[:2])
+    with _numba_threads():
+        kernels.pairs(np.ascontiguousarray(points), np.ascontiguousarray(scale), counts, nearest)
+    return counts, nearest
 
 
 @contextlib.contextmanager

@@ -87,3 +87,22 @@ def _pass(distance: Any, bound: Any, near: Any, index: Any) -> int:
         near[count], index[count] = distance[i], i
         count += distance[i] <= bound
     return count
+
+
+@numba.njit(cache=True, parallel=True, fastmath=_ORDER)
+def pairs(points: Any, scale: Any, counts: Any, nearest: Any) -> None:
+    for b in numba.prange(len(points)):
+        _pairs_one(points[b], scale[b], counts[b], nearest[b])
+
+
+@numba.njit(cache=True, fastmath=_ORDER)
+def _pairs_one(points: Any, scale: Any, counts: Any, nearest: Any) -> None:
+    counts[:] = 0
+    nearest[:] = np.inf
+    for i in range(len(points)):
+        for j in range(i + 1, len(points)):
+            dx, dy, dz = points[i, 0] - points[j, 0], points[i, 1] - points[j, 1], points[i, 2] - points[j, 2]
+            apart = np.sqrt(dx * dx + dy * dy + dz * dz)
+            counts[min(int(apart * scale), len(counts) - 1)] += 2
+            nearest[i] = min(nearest[i], apart)
+            nearest[j] = min(nearest[j], apart)

@@ -77,13 +77,6 @@ def test_a_cloud_does_not_see_the_others_of_its_batch():
     assert torch.equal(hand_made(points)[2:3], hand_made(points[2:3]))
 
 
-def test_blocks_of_pairs_make_no_difference(monkeypatch: pytest.MonkeyPatch):
-    points = clouds(4)
-    whole = hand_made(points)
-    monkeypatch.setattr(descriptors, "PAIRS_HELD", 64 * 5)  # five rows at a time: 64 is no multiple
-    assert torch.equal(hand_made(points), whole)
-
-
 def test_two_points_on_a_vertical_line_by_hand():
     found = named(hand_made(torch.tensor([[[0.0, 0.0, 0.0], [0.0, 2.0, 0.0]]])))
     assert found["distance"].tolist() == [[1.0] * 16]

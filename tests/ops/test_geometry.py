@@ -12,8 +12,10 @@ from jaxtyping import TypeCheckError
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from jepa3d.ops import geometry
 from jepa3d.ops.geometry import (
     chamfer,
+    count_pairs,
     farthest_point_sample,
     fps_numba,
     fps_torch,
@@ -22,6 +24,7 @@ from jepa3d.ops.geometry import (
     knn,
     knn_numba,
     knn_torch,
+    pairs_torch,
     unit_sphere,
 )
 
@@ -169,6 +172,28 @@ def test_nan_coordinates_give_indices_within_the_cloud_and_no_crash():
 def test_the_signature_is_checked_while_the_tests_run():
     with pytest.raises((TypeCheckError, BeartypeCallHintViolation)):
         farthest_point_sample(torch.zeros(4, 3), 2)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32), st.integers(2, 40), st.integers(1, 300))
+def test_both_implementations_count_every_pair_as_the_oracle_does(seed: int, count: int, held: int):
+    """Coordinates with few digits, many of them equal: nothing is rounded but the root."""
+    random = np.random.default_rng(seed)
+    points, scale, bins = random.integers(-4, 5, (2, count, 3)) / 4, np.array([3.0, 1.5]), 8
+    apart = np.sqrt(((points[:, :, None] - points[:, None]) ** 2).sum(-1))
+    others = ~np.eye(count, dtype=bool)
+    for shape in range(2):
+        own = np.minimum(apart[shape] * scale[shape], bins - 1).astype(int)
+        expected = np.bincount(own[others], minlength=bins)
+        nearest = np.where(others, apart[shape], np.inf).min(1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(geometry, "PAIRS_HELD", held)
+            for counts, near in (
+                count_pairs(torch.from_numpy(points), torch.from_numpy(scale), bins),
+                pairs_torch(torch.from_numpy(points), torch.from_numpy(scale), bins),
+            ):
+                assert counts[shape].tolist() == expected.tolist()
+                assert near[shape].tolist() == nearest.tolist()
 
 
 def test_gather_takes_rows_of_each_shape():
