@@ -1,6 +1,6 @@
 """What Snakemake costs on top of the jobs of a finished study: its wall time against what no scheduler could go below.
 
-python benchmarks/orchestration.py [--folder .] [--cores 2] [--out FILE]
+python benchmarks/orchestration.py [--folder .] [--cores 2] [--wall SECONDS] [--out FILE]
 
 To be read after one `snakemake --cores N all` from nothing in FOLDER. A job lasts from its start to its end as
 Snakemake notes them, the start of Python included. No schedule ends before the longest chain of jobs that wait for each
@@ -28,8 +28,13 @@ class Job(NamedTuple):
 
 
 def main() -> None:
-    given = arguments(__doc__ or "", folder=(".", "a study's clone"), cores=(2, "that Snakemake was given"))
-    jobs, wall = jobs_of(Path(given.folder)), wall_of(Path(given.folder))
+    given = arguments(
+        __doc__ or "",
+        folder=(".", "a study's clone"),
+        cores=(2, "that Snakemake was given"),
+        wall=(0.0, "seconds of the call; 0: as Snakemake's log says"),
+    )
+    jobs, wall = jobs_of(Path(given.folder)), given.wall or wall_of(Path(given.folder))
 
     @cache
     def ready(path: str) -> float:
