@@ -2,9 +2,10 @@
 
 python benchmarks/orchestration.py [--folder .] [--cores 2] [--wall SECONDS] [--out FILE]
 
-To be read after one `snakemake --cores N all` from nothing in FOLDER. A job lasts from its start to its end as
-Snakemake notes them, the start of Python included. No schedule ends before the longest chain of jobs that wait for each
-other, nor before all jobs' core-seconds divided by the cores: the greater of the two is the bound.
+To be read after one `snakemake --cores N all` from nothing in FOLDER, and before `make record`, which notes new times.
+A job lasts from its start to its end as Snakemake notes them, the start of Python included. No schedule ends before the
+longest chain of jobs that wait for each other, nor before all jobs' core-seconds divided by the cores: the greater of
+the two is the bound.
 """
 
 from __future__ import annotations
