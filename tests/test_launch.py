@@ -94,7 +94,8 @@ class Launching:
 
     def start(self, where: str = "local", settings: str = "these") -> subprocess.Popen[str]:
         words = [sys.executable, "-c", LAUNCHER, str(self.folder), where, settings]
-        self.running.append(subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=self.environment))
+        alone = {"start_new_session": True}  # as a command of its own, whoever has started these tests
+        self.running.append(subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=self.environment, **alone))
         return self.running[-1]
 
     def go(self, plan: str) -> None:
@@ -456,7 +457,7 @@ def test_two_local_ranks_train_a_run_and_a_stopped_one_ends_in_the_same_bits(
         path.unlink()
 
     place, state = Place.of(layout, "jepa", 0), layout.state("jepa", 0) / "curve.jsonl"
-    launcher = subprocess.Popen(several, stderr=subprocess.PIPE, text=True)
+    launcher = subprocess.Popen(several, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for until in (5, 15):
         while not state.exists() or max(row["step"] for row in store.read_jsonl(state)) < until:
             assert launcher.poll() is None, launcher.communicate()
@@ -466,7 +467,7 @@ def test_two_local_ranks_train_a_run_and_a_stopped_one_ends_in_the_same_bits(
         time.sleep(1)
         launcher.kill()
         launcher.communicate()
-        launcher = subprocess.Popen(several, stderr=subprocess.PIPE, text=True)
+        launcher = subprocess.Popen(several, stderr=subprocess.PIPE, text=True, start_new_session=True)
     words = launcher.communicate(timeout=300)[1]
     assert launcher.returncode == 0, words
     again, after = result()
