@@ -24,7 +24,7 @@ from jepa3d import store
 from jepa3d.layout import Layout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-STEPS = 600  # long enough that a cancelled training does not end within the seconds that it has left
+STEPS = 400  # long enough that a cancelled training does not end within the seconds that it has left
 PARAMS: dict[str, Any] = {
     "study": "small",
     "studies": {"small": {"runs": ["jepa"], "evals": ["linear", "knn"], "seeds": [0]}},
