@@ -94,8 +94,14 @@ class Launching:
 
     def start(self, where: str = "local", settings: str = "these") -> subprocess.Popen[str]:
         words = [sys.executable, "-c", LAUNCHER, str(self.folder), where, settings]
-        alone = {"start_new_session": True}  # as a command of its own, whoever has started these tests
-        self.running.append(subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=self.environment, **alone))
+        process = subprocess.Popen(
+            words,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+            start_new_session=True,  # as a command of its own, whoever has started these tests
+        )
+        self.running.append(process)
         return self.running[-1]
 
     def go(self, plan: str) -> None:
