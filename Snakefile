@@ -19,6 +19,7 @@ RESULTS = config.get("results", "results")
 CLUSTER = config.get(
     "cluster", ""
 )  # a file like slurm/cluster.yaml: pretraining is submitted to Slurm
+TUNING_CLUSTER = config.get("tuning", "")  # another: long fine-tunings are, too
 GPUS = int(config.get("gpus", 0))  # of one ordinary job that runs an encoder, on Slurm
 
 try:
@@ -47,10 +48,11 @@ rule all:
         rules.report.output.page,
 
 
-# On Slurm these run beside Snakemake: compute nodes often have no network, and pretraining's launcher only waits.
+# On Slurm these run beside Snakemake: compute nodes often have no network, and a training's launcher only waits.
 localrules:
     download,
     pretrain,
+    evaluate_launched,
 
 
 onstart:

@@ -16,6 +16,16 @@ from jepa3d.problem import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Seed = Annotated[int, typer.Option(min=0, help="One of the study's seeds.")]
+Launch = Annotated[
+    Literal["here", "local", "slurm"] | None,
+    typer.Option(
+        help="here: in this process. local: as ranks on this machine. slurm: as a job, which is followed and found "
+        "again. Default: here; slurm with --cluster."
+    ),
+]
+ClusterFile = Annotated[
+    Path | None, typer.Option("--cluster", help="A YAML file that says where to run: nodes, ranks, time, partition.")
+]
 SHOWN = 20  # set-aside shapes that are named on the screen
 
 
@@ -54,6 +64,30 @@ def _limit_torch() -> None:
     torch.set_num_threads(workers())
 
 
+def _submit(
+    launch: Literal["here", "local", "slurm"] | None,
+    cluster: Path | None,
+    run: str,
+    seed: int,
+    evaluation: str | None = None,
+) -> tuple[config.Params, Layout]:
+    """Submit a training and end with its exit code, if that was asked for; refuse to do what a job does already."""
+    params, layout = _load()
+    where = launch or ("slurm" if cluster else "here")
+    if where != "here":
+        from jepa3d.cluster import Cluster, load
+        from jepa3d.launch import trainings
+
+        named = trainings.Named(run, seed, evaluation)
+        place = load(cluster) if cluster else Cluster()
+        raise typer.Exit(trainings.launch(params, _Context.params, layout, named, where, place))
+    if "JEPA3D_JOB" not in os.environ and layout.launched(run, seed, evaluation).exists():
+        from jepa3d.launch import trainings
+
+        trainings.refuse_beside(trainings.Named(run, seed, evaluation), layout)
+    return params, layout
+
+
 @app.command()
 def download(dataset: str) -> None:
     """Fetch a data set's raw files, or record where they are."""
@@ -89,30 +123,11 @@ def patchify(
 def pretrain(
     run: str,
     seed: Seed,
-    launch: Annotated[
-        Literal["here", "local", "slurm"] | None,
-        typer.Option(
-            help="here: in this process. local: as ranks on this machine. slurm: as a job, which is followed and found "
-            "again. Default: here; slurm with --cluster."
-        ),
-    ] = None,
-    cluster: Annotated[
-        Path | None, typer.Option(help="A YAML file that says where to run: nodes, ranks, time, partition.")
-    ] = None,
+    launch: Launch = None,
+    cluster: ClusterFile = None,
 ) -> None:
     """Train a run, or go on where it was stopped."""
-    params, layout = _load()
-    where = launch or ("slurm" if cluster else "here")
-    if where != "here":
-        from jepa3d.cluster import Cluster, load
-        from jepa3d.launch.launcher import launch as submitted
-
-        place = load(cluster) if cluster else Cluster()
-        raise typer.Exit(submitted(params, _Context.params, layout, run, seed, where, place))
-    if "JEPA3D_JOB" not in os.environ and layout.launched(run, seed).exists():
-        from jepa3d.launch.launcher import refuse_beside
-
-        refuse_beside(layout, run, seed)
+    params, layout = _submit(launch, cluster, run, seed)
     from jepa3d.fit import Stopped
     from jepa3d.stages.pretrain import pretrain as stage
 
@@ -140,11 +155,13 @@ def evaluate(
     evaluation: Annotated[str, typer.Argument(metavar="EVAL")],
     seed: Seed,
     part: Annotated[int | None, typer.Option(min=0, help="Only one part of an evaluation that has several.")] = None,
+    launch: Launch = None,
+    cluster: ClusterFile = None,
 ) -> None:
     """Score a trained encoder by one evaluation; one that trains goes on where it was stopped."""
     from jepa3d.stages.evaluate import evaluate as stage
 
-    params, layout = _load()
+    params, layout = _submit(launch, cluster, run, seed, evaluation)
     if params.needs(evaluation) == "features":
         stage(params, layout, run, evaluation, seed, part)
         return
@@ -265,13 +282,15 @@ def export(
 
 
 @app.command()
-def cancel(run: str, seed: Seed) -> None:
-    """End the job that trains a run: one that was started with --launch local or slurm."""
-    from jepa3d.launch.launcher import cancel as end
+def cancel(run: str, seed: Seed, evaluation: Annotated[str | None, typer.Argument(metavar="[EVAL]")] = None) -> None:
+    """End the job of a run, or of an evaluation of it: one that was started with --launch local or slurm."""
+    from jepa3d.launch import trainings
 
     params, layout = _load()
     params.pick("runs", run)
-    print(end(layout, run, seed))
+    if evaluation is not None:
+        params.pick("evals", evaluation)
+    print(trainings.cancel(trainings.Named(run, seed, evaluation), layout))
 
 
 def main() -> None:

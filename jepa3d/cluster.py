@@ -76,12 +76,12 @@ def load(path: Path) -> Cluster:
     return cluster
 
 
-def check_share(cluster: Cluster, fit: config.Fit, run: str) -> None:
+def check_share(cluster: Cluster, fit: config.Fit, where: str) -> None:
     """Each rank and accumulated part must get the same number of shapes, or the mean over ranks is not the batch's."""
     parts = cluster.ranks * fit.accumulate
     if fit.batch % parts:
         raise Problem(
-            f"runs.{run}.fit.batch: {fit.batch} shapes cannot be shared by {cluster.ranks} ranks",
+            f"{where}.batch: {fit.batch} shapes cannot be shared by {cluster.ranks} ranks",
             f"with accumulate {fit.accumulate}, each batch is cut into {parts} equal parts",
             f"choose nodes x ranks_per_node so that it divides {fit.batch // fit.accumulate}",
         )

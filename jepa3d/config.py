@@ -320,6 +320,10 @@ class Params(FrozenModel):
         module = plugins.find("tasks", self.pick("evals", evaluation).task["kind"])
         return str(module.NEEDS)
 
+    def shareable(self, evaluation: str) -> bool:
+        """Whether several ranks may share the evaluation: one training, not frozen features or many small trainings."""
+        return self.needs(evaluation) == "encoder" and not self.parts(evaluation)
+
     def parts(self, evaluation: str) -> int:
         """How many trainings the evaluation consists of that are jobs of their own; 0: it is one job."""
         task = self.pick("evals", evaluation).task

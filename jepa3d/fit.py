@@ -75,6 +75,7 @@ class Training:
     fingerprint: str  # of settings and inputs: a state of another training is never resumed
     watch: Callable[[], Mapping[str, float]] | None = None
     watch_every: int = 200
+    watch_together: bool = False  # every rank's `watch` is called: they share its work; else only the first's
     board: Path | None = None  # a folder for TensorBoard, where that is installed
     world: ranks.World = ranks.ALONE
     done: Callable[[], bool] = bool  # asked before each step; True ends the training early, the same on every rank
@@ -118,7 +119,8 @@ def run(training: Training) -> None:
             objective.after_step((step + 1) / total)
             if _due(step, total, fit.log_every):
                 log.add(_row(step + 1, lr, loss, monitors, norm, world), timed=True)
-            if world.first and training.watch is not None and _due(step, total, training.watch_every):
+            watches = world.first or training.watch_together
+            if watches and training.watch is not None and _due(step, total, training.watch_every):
                 log.add({"step": step + 1, **training.watch()})
             stop = world.greatest(request.number)
             if _due(step, total, fit.checkpoint_every) or stop:

@@ -52,9 +52,10 @@ class Layout:
         """Resume state: undeclared to Snakemake, which deletes the declared outputs of a failed rule."""
         return self.results / ".state" / run / f"seed{seed}"
 
-    def launched(self, run: str, seed: int | str) -> Path:
-        """A submitted training's job: its number, its log, how its ranks ended."""
-        return self.state(run, seed) / "launch"
+    def launched(self, run: str, seed: int | str, evaluation: str | None = None) -> Path:
+        """A submitted training's job, or an evaluation's: its number, its log, how its ranks ended."""
+        state = self.state(run, seed) if evaluation is None else self.evaluation_state(run, seed, evaluation)
+        return state / "launch"
 
     def board(self, run: str, seed: int | str) -> Path:
         """TensorBoard's files: `tensorboard --logdir results/tensorboard` watches a study while it trains."""

@@ -6,12 +6,12 @@ floating-point numbers are summed:
 - gradients are the mean over the ranks (DistributedDataParallel), and all ranks have equally many shapes; on CPUs
   summed from the first rank to the last, so that a resumed training has the very bits of one that was never stopped;
 - BatchNorm's statistics are of all ranks' rows, forward and backward: torch's own SyncBatchNorm needs GPUs;
-- stochastic depth is drawn for the rows of all ranks, of which each uses its own.
+- dropout and stochastic depth are drawn for the rows of all ranks, of which each uses its own.
 Checkpoints know nothing of ranks, so that a training may go on with another number of them.
 
-Started by `jepa3d pretrain --launch` or by torchrun, a process finds the others by its environment: NCCL between GPUs,
-Gloo between CPUs. Small agreements (was any rank asked to stop?) always go by Gloo, which waits for no GPU, and which
-notices at once that a process is gone.
+Started by `jepa3d pretrain --launch` (or `evaluate`) or by torchrun, a process finds the others by its environment:
+NCCL between GPUs, Gloo between CPUs. Small agreements (was any rank asked to stop?) always go by Gloo, which waits for
+no GPU, and which notices at once that a process is gone.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn import functional as F
 
 from jepa3d import store
+from jepa3d.nets.dropout import ALL, Dropout
 from jepa3d.nets.transformer import Block
 from jepa3d.problem import Problem
 
@@ -66,17 +68,32 @@ class World:
         dist.all_reduce(box, dist.ReduceOp.MAX, group=self.control)
         return int(box)
 
-    def mean(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """The mean over the ranks of each number."""
+    def total(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """The sum over the ranks of each number."""
         if self.size > 1:
             values = values.clone()
-            dist.all_reduce(values)
-            values /= self.size
+            torch.compiler.disable(dist.all_reduce)(values)  # a compiled training calls it as it is
         return values
+
+    def mean(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """The mean over the ranks of each number."""
+        return self.total(values) / self.size if self.size > 1 else values
 
     def told(self, number: int) -> int:
         """The first rank's number."""
         return self.greatest(number if self.first else -1)
+
+    def share(self, count: int) -> slice:
+        """Which of `count` pieces of work are this rank's: as many for each as can be, one after the other."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def together(self, own: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """What all ranks have made of their shares, in order."""
+        if self.size == 1:
+            return own
+        everyone: list[Any] = [None] * self.size
+        dist.all_gather_object(everyone, own, group=self.control)
+        return [piece for pieces in everyone for piece in pieces]
 
     def wait(self) -> None:
         """Go on when all ranks are here."""
@@ -120,6 +137,9 @@ def parallel(module: nn.Module, world: World) -> Any:
     if world.size == 1:
         return module
     make: Any = nn.parallel.DistributedDataParallel
+    # tables of the data, which no checkpoint has either, are not sent to the other ranks at the start: they have them
+    tables = {name for name, _ in module.named_buffers()} - set(module.state_dict())
+    make._set_params_and_buffers_to_ignore_for_model(module, tables)
     # the buffers are equal by what is computed; newer versions of torch have another name for not sending them
     new = "forward_sync_buffers" in inspect.signature(make).parameters
     made = make(module, gradient_as_bucket_view=True, **{"forward_sync_buffers" if new else "broadcast_buffers": False})
@@ -154,23 +174,23 @@ def unaveraged(module: Any) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def shared(module: nn.Module, world: World) -> Iterator[None]:
-    """While the block runs, BatchNorm and stochastic depth of a module act on the rows of all ranks."""
+    """While the block runs, BatchNorm, dropout and stochastic depth of a module act on the rows of all ranks."""
     layers: list[Any] = list(module.modules()) if world.size > 1 else []
     norms: list[Any] = [layer for layer in layers if isinstance(layer, nn.BatchNorm1d)]
-    blocks: list[Any] = [layer for layer in layers if isinstance(layer, Block)]
+    drops: list[Any] = [layer for layer in layers if isinstance(layer, Block | Dropout)]
     if norms:
         eager = torch.compiler.disable(synchronised)  # a compiled training calls it as it is
     for norm in norms:
         norm.forward = partial(eager, norm, world)
-    for block in blocks:
-        block.share = (world.rank, world.size)
+    for drop in drops:
+        drop.share = (world.rank, world.size)
     try:
         yield
     finally:
         for norm in norms:
             del norm.forward
-        for block in blocks:
-            block.share = (0, 1)
+        for drop in drops:
+            drop.share = ALL
 
 
 def synchronised(norm: nn.BatchNorm1d, world: World, x: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:

@@ -2,7 +2,7 @@
 
 What decides the epoch is the held-out part of the train split; the test split is looked at beside it, for the protocol
 of the peers that chooses there, and nothing that is trained or chosen here depends on that look. Weights, sums of the
-epoch under way, the chosen weights and what they predicted are all one state: a resumed training has all of them.
+epoch under way and the chosen weights are all one state, the same on every rank: a resumed training has all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa3d import batches, config, fit, store
+from jepa3d import batches, config, fit, ranks, store
 from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.heads import Classifier
 from jepa3d.nets.pretrained import TRANSFORMER, load
@@ -48,9 +48,16 @@ class Tuned(nn.Module):
     chosen: Tensor  # float64 [3]: held-out accuracy and minus its loss at the best look, and its step
     looked: Tensor  # int64 []: the step of the last look
 
-    def __init__(self, net: Classifier, smoothing: float, factors: Mapping[str, float], choose: bool) -> None:
+    def __init__(
+        self,
+        net: Classifier,
+        smoothing: float,
+        factors: Mapping[str, float],
+        choose: bool,
+        world: ranks.World = ranks.ALONE,
+    ) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.world = net, world
         self.best = copy.deepcopy(net).requires_grad_(False) if choose else None
         self.smoothing = smoothing
         self.factors = {f"net.encoder.{name}": factor for name, factor in factors.items()}
@@ -62,7 +69,8 @@ class Tuned(nn.Module):
         logits = self.net(batch.patches()).float()
         loss = F.cross_entropy(logits, batch.label, label_smoothing=self.smoothing)
         right = (logits.detach().argmax(1) == batch.label).sum()
-        self.sums += torch.stack([loss.detach() * len(batch), right, torch.full_like(right, len(batch))])
+        sums = torch.stack([loss.detach() * len(batch), right, torch.full_like(right, len(batch))])
+        self.sums += sums if self.world.size == 1 else self.world.total(sums)
         return Loss(loss, {})
 
     def lr_factors(self) -> dict[str, float]:
@@ -164,13 +172,25 @@ def train(
     fingerprint: str,
     label: str,
     looks: Looks | None = None,
+    world: ranks.World = ranks.ALONE,
 ) -> tuple[Tuned, list[dict[str, Any]]]:
-    """Train to the end, or from where it was stopped; the weights and the row of each look. Raises fit.Stopped."""
+    """Train to the end, or from where it was stopped; the weights and, on the first rank, the row of each look.
+
+    Raises fit.Stopped.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settled, epoch = plan(settings.fit, len(source))
-    tuned = Tuned(net, settings.smoothing, factors, looks is not None and looks.held is not None).to(device)
+    tuned = Tuned(net, settings.smoothing, factors, looks is not None and looks.held is not None, world).to(device)
     stream = batches.Stream(
-        source, settled.batch, derive(seed, "stream"), settings.augment, live, device, settled.accumulate
+        source,
+        settled.batch,
+        derive(seed, "stream"),
+        settings.augment,
+        live,
+        device,
+        settled.accumulate,
+        world.rank,
+        world.size,
     )
     training = fit.Training(
         objective=tuned,
@@ -182,16 +202,18 @@ def train(
         fingerprint=fingerprint,
         watch=None if looks is None else lambda: _look(tuned, looks, epoch, settled),
         watch_every=epoch * (looks.every if looks else 1),
+        watch_together=True,
+        world=world,
         done=bool if looks is None else lambda: _enough(tuned, looks, epoch),
     )
     fit.run(training)
-    rows = store.read_jsonl(training.curve) if training.curve.exists() else []
+    rows = store.read_jsonl(training.curve) if world.first and training.curve.exists() else []
     return tuned.eval(), [row for row in rows if "test" in row]
 
 
 def _look(tuned: Tuned, looks: Looks, epoch: int, settled: config.Fit) -> dict[str, float]:
-    """Score the weights of this moment; the best on held-out shapes are kept."""
-    device = tuned.sums.device
+    """Score the weights of this moment, all ranks together; the best on held-out shapes are kept."""
+    device, world = tuned.sums.device, tuned.world
     loss, right, count = tuned.sums.tolist()
     tuned.sums.zero_()
     period = epoch * looks.every
@@ -199,11 +221,11 @@ def _look(tuned: Tuned, looks: Looks, epoch: int, settled: config.Fit) -> dict[s
     tuned.looked.fill_(step)
     row = {"epoch": step / epoch, "loss": loss / count, "train": right / count}
     if looks.held is not None:
-        found = logits(tuned.net, looks.held.source, device)
+        found = logits(tuned.net, looks.held.source, device, world=world)
         row["validation"] = score.accuracy(looks.held.label, found.argmax(1))
         row["validation_loss"] = cross_entropy(found, looks.held.label)
         tuned.offer(row["validation"], row["validation_loss"], step)
-    row["test"] = score.accuracy(looks.test.label, logits(tuned.net, looks.test.source, device).argmax(1))
+    row["test"] = score.accuracy(looks.test.label, logits(tuned.net, looks.test.source, device, world=world).argmax(1))
     tuned.train()
     return row
 
@@ -222,18 +244,23 @@ def logits(
     augmentation: config.Augment | None = None,
     live: config.Level | None = None,
     seed: int = 0,
+    world: ranks.World = ranks.ALONE,
 ) -> Float[np.ndarray, "n classes"]:
-    """The logits of every shape of a source, in its order; with an augmentation, those of one augmented view each."""
+    """The logits of every shape of a source, in its order; with an augmentation, those of one augmented view each.
+
+    Each rank computes some batches, all get the whole: the same bits, however many ranks there are.
+    """
     net.eval()
     pieces = []
-    for start in range(0, len(source), BATCH):
+    starts = range(0, len(source), BATCH)
+    for start in starts[world.share(len(starts))]:
         index = np.arange(start, min(start + BATCH, len(source)))
         keys = shape_keys(seed, torch.zeros(len(index), dtype=torch.long), torch.from_numpy(index)).to(device)
         batch = batches.to_device(source.rows(index), device, keys, live if augmentation else None)
         if augmentation is not None:
             batch.points = augment(batch.points, keys, augmentation)
         pieces.append(net(batch.patches()).float().cpu().numpy())
-    return np.concatenate(pieces)
+    return np.concatenate(world.together(pieces))
 
 
 def cross_entropy(logits: Float[np.ndarray, "n classes"], truth: Int[np.ndarray, "n"]) -> float:

@@ -57,7 +57,7 @@ def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path):
 
 def test_every_rank_must_get_as_many_shapes():
     fit = config.Fit(steps=1, batch=24, accumulate=2)
-    cluster.check_share(Cluster(nodes=2, ranks_per_node=3), fit, "jepa")
+    cluster.check_share(Cluster(nodes=2, ranks_per_node=3), fit, "runs.jepa.fit")
     with pytest.raises(Problem, match=r"runs\.jepa\.fit\.batch: 24 shapes cannot be shared by 8 ranks") as caught:
-        cluster.check_share(Cluster(nodes=2, ranks_per_node=4), fit, "jepa")
+        cluster.check_share(Cluster(nodes=2, ranks_per_node=4), fit, "runs.jepa.fit")
     assert "divides 12" in caught.value.mend

@@ -23,8 +23,9 @@ import pytest
 
 from jepa3d import config, store
 from jepa3d.cluster import Cluster
-from jepa3d.launch import launcher, queues, submit
+from jepa3d.launch import launcher, queues, submit, trainings
 from jepa3d.launch.job import LIVES, Job, Place
+from jepa3d.launch.trainings import Named
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
 from jepa3d.stages.patchify import patchify
@@ -341,24 +342,57 @@ def test_a_scheduler_that_is_silent_for_a_while_is_asked_again(
 
 def test_this_process_does_not_train_beside_a_job(layout: Layout, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(queues.QUEUES, "slurm", Queue("12"))
-    launcher.refuse_beside(layout, "jepa", 0)
+    trainings.refuse_beside(Named("jepa", 0), layout)
     record = {"id": "12", "where": "slurm", "settings": "s", "host": "login"}
     store.write_json(Place.of(layout, "jepa", 0).record, record)
     with pytest.raises(Problem, match="jepa seed 0: job 12 trains it"):
-        launcher.refuse_beside(layout, "jepa", 0)
+        trainings.refuse_beside(Named("jepa", 0), layout)
+    trainings.refuse_beside(Named("jepa", 0, "tuned"), layout)  # an evaluation has a job of its own
+    store.write_json(Place.of(layout, "jepa", 0, "tuned").record, record)
+    with pytest.raises(Problem, match="jepa tuned seed 0: job 12 trains it") as caught:
+        trainings.refuse_beside(Named("jepa", 0, "tuned"), layout)
+    assert "jepa3d cancel jepa tuned --seed 0" in caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("task", "why"),
+    [
+        ({"kind": "knn"}, "it scores frozen features"),
+        ({"kind": "few_shot_finetune", "folds": 3}, "3 short trainings of their own"),
+    ],
+)
+def test_what_ranks_could_not_share_is_not_submitted(
+    tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, task: dict[str, Any], why: str
+):
+    tiny["evals"]["it"] = {"dataset": "toys", "task": task}
+    path = write(tiny)
+    with pytest.raises(Problem, match=r"evals\.it: nothing here that ranks could share") as caught:
+        trainings.launch(config.load(path), path, layout, Named("jepa", 0, "it"), "local", Cluster())
+    assert why in caught.value.why
+    assert not layout.state("jepa", 0).exists()
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused_before_any_job(
+    tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout
+):
+    tiny["evals"]["it"] = {"dataset": "toys", "task": {"kind": "finetune", "fit": {"steps": 4, "batch": 8}}}
+    path = write(tiny)
+    with pytest.raises(Problem, match=r"evals\.it\.task\.fit\.batch: 8 shapes cannot be shared by 3 ranks"):
+        trainings.launch(config.load(path), path, layout, Named("jepa", 0, "it"), "local", Cluster(ranks_per_node=3))
 
 
 def test_cancelling_ends_the_job_and_forgets_it(layout: Layout, monkeypatch: pytest.MonkeyPatch):
     queue = Queue("12")
     monkeypatch.setitem(queues.QUEUES, "slurm", queue)
-    assert launcher.cancel(layout, "jepa", 0) == "jepa seed 0: no job is waiting or running"
+    named = Named("jepa", 0)
+    assert trainings.cancel(named, layout) == "jepa seed 0: no job is waiting or running"
     assert not layout.state("jepa", 0).exists()  # and leaves nothing behind
-    place = Place.of(layout, "jepa", 0)
+    place = named.place(layout)
     store.write_json(place.record, {"id": "12", "where": "slurm", "settings": "s", "host": "login"})
-    assert "job 12 is cancelled" in launcher.cancel(layout, "jepa", 0)
+    assert "job 12 is cancelled" in trainings.cancel(named, layout)
     assert queue.cancelled == ["12"]
     assert not place.record.exists()
-    assert launcher.cancel(layout, "jepa", 0) == "jepa seed 0: no job is waiting or running"
+    assert trainings.cancel(named, layout) == "jepa seed 0: no job is waiting or running"
 
 
 def test_a_lock_whose_folder_was_tidied_up_is_taken_again(tmp_path: Path):
@@ -481,6 +515,42 @@ def test_two_local_ranks_train_a_run_and_a_stopped_one_ends_in_the_same_bits(
     assert after == curve
     left = [path.name for path in layout.state("jepa", 0).rglob("*")]
     assert not layout.state("jepa", 0).exists(), left
+
+
+@pytest.mark.slow
+def test_two_local_ranks_tune_an_encoder_for_an_evaluation(
+    tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
+):
+    """As the user gives the commands; the launcher is killed on the way, and the same command finds the job again."""
+    tiny["runs"]["jepa"]["fit"] |= {"steps": 4}
+    fitted = {"epochs": 12, "batch": 8, "lr": 0.003, "checkpoint_every": 1000, "log_every": 1}
+    tiny["evals"]["tuned"] = {"dataset": "toys", "task": {"kind": "finetune", "validation": 0.2, "fit": fitted}}
+    params = write(tiny)
+    cluster = params.parent / "cluster.yaml"
+    cluster.write_text("{ranks_per_node: 2, cpus_per_rank: 1, poll: 0.2}")
+    patchify(config.load(params), layout, "flat", "toys")
+    words = [sys.executable, "-m", "jepa3d", "--params", str(params), "--results", str(layout.results), "--threads=1"]
+    subprocess.run([*words, "pretrain", "jepa", "--seed", "0"], check=True, capture_output=True)
+    evaluate = [*words, "evaluate", "jepa", "tuned", "--seed", "0"]
+    subprocess.run(evaluate, check=True, capture_output=True)
+    alone = store.read_json(layout.evaluation("jepa", 0, "tuned"))
+    layout.evaluation("jepa", 0, "tuned").unlink()
+
+    several = [*evaluate, "--launch", "local", "--cluster", str(cluster)]
+    launcher = subprocess.Popen(several, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list(layout.evaluation_state("jepa", 0, "tuned").glob("curve.jsonl")):
+        assert launcher.poll() is None, launcher.communicate()
+        time.sleep(0.02)
+    launcher.kill()
+    launcher.communicate()
+    again = subprocess.run(several, capture_output=True, text=True, check=False, start_new_session=True)
+    assert again.returncode == 0, again.stderr
+    assert "is under way" in again.stderr or "to the end meanwhile" in again.stderr
+    found = store.read_json(layout.evaluation("jepa", 0, "tuned"))
+    curves = [[row["loss"] for row in one["details"]["curve"]] for one in (alone, found)]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3)  # in float32
+    assert found["metrics"].keys() == alone["metrics"].keys()
+    assert not layout.evaluation_state("jepa", 0, "tuned").exists()
 
 
 def _ranks_of(place: Place) -> list[int]:

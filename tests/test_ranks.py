@@ -1,4 +1,4 @@
-"""Several ranks compute what one does: BatchNorm, stochastic depth, accumulation, EMA, curve, stop and resume.
+"""Several ranks compute what one does: BatchNorm, stochastic depth, accumulation, EMA, curve, stop and resume; tuning.
 
 Four processes that Gloo connects work off all cases once (each imports torch, which takes its time); the tests compare
 what they wrote with one process. In float64, where the order of summation is no excuse, equal means to 1e-9.
@@ -18,10 +18,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jepa3d import config, fit, ranks, store
+from jepa3d import config, fit, ranks, store, tuning
 from jepa3d.batches import Arrays, Batch, InMemory, Stream
+from jepa3d.nets import pretrained
+from jepa3d.nets.dropout import Dropout
+from jepa3d.nets.encoder import Encoder
 from jepa3d.objectives import Base, Loss, jepa, supervised
 from jepa3d.ranks import ALONE, World
+from jepa3d.tasks import Encoded, Result, finetune, part_seg
 
 SIZE = 4  # with two, every order of summation gives the same bits
 SHARES = (slice(0, 5), slice(5, 7), slice(7, 8), slice(8, 12))  # of twelve rows
@@ -151,6 +155,81 @@ def normalised(world: World) -> dict[str, Tensor]:
     return {"out": out.detach(), "dx": x.grad, "dw": gradients, "eval": evaluated.detach(), **norm.state_dict()}
 
 
+def encoded(folder: Path, world: World) -> Encoded:
+    """A small evaluation with labels and, on most points, parts: not as many on the shapes of each rank."""
+    random = np.random.default_rng(0)
+    label = np.arange(44) % 3
+    points = random.normal(size=(44, 64, 3)) * np.array([[1, 1, 1], [1, 0.2, 0.2], [1, 1, 0.1]])[label][:, None]
+    part = 2 * label[:, None] + (points[..., 0] > 0)
+    part[random.uniform(size=part.shape) < random.uniform(0, 0.9, (44, 1))] = -1
+    centre = np.tile(np.arange(0, 64, 4), (44, 1))
+    shapes = {
+        "points": points.astype(np.float32),
+        "label": label.astype(np.int64),
+        "part": part.astype(np.int16),
+        "split": ["train"] * 24 + ["test"] * 20,
+        "id": [str(number) for number in range(44)],
+    }
+    about = {"classes": ["cube", "rod", "plate"], "parts": ["cube/a", "cube/b", "rod/a", "rod/b", "plate/a", "plate/b"]}
+    canonical, patches, weights = (folder / name for name in ("shapes.h5", "patches.h5", "encoder.safetensors"))
+    scheme = config.Scheme(points=64, levels=(config.Level(num=16, size=4),))
+    if world.first:
+        torch.manual_seed(0)
+        store.write_h5(canonical, shapes, {}, config={"kind": "folder"}, **about)
+        near = centre[:, :, None] + np.arange(4)
+        store.write_h5(patches, {"centre": centre.astype(np.uint16), "neighbour": near.astype(np.uint16)}, {})
+        pretrained.save(weights, {"context": Encoder(MODEL)}, "transformer", MODEL, scheme, {})
+    world.wait()
+    run = config.Run(
+        data=("shapes",), patches="flat", model="tiny", objective=config.Objective(kind="jepa"), fit=config.Fit(steps=9)
+    )
+    return Encoded(weights, canonical, patches, scheme, MODEL, run, folder / "tuned", "one", world)
+
+
+FIT = {"batch": 8, "lr": 0.003, "checkpoint_every": 100, "log_every": 1}
+TUNED: dict[str, tuple[Any, Any]] = {
+    "finetune": (
+        finetune,
+        finetune.Config.model_validate(
+            {"hidden": (16,), "drop_path": 0.3, "smoothing": 0.1, "validation": 0.2, "vote": 2, "patience": 3}
+            | {"augment": {"rotate": "so3"}, "fit": {**FIT, "epochs": 6}}
+        ),
+    ),
+    "part_seg": (
+        part_seg,
+        part_seg.Config.model_validate(
+            {"validation": 0.4, "looks": 2, "points": 40, "augment": {"rotate": "so3"}, "fit": {**FIT, "steps": 6}}
+        ),
+    ),
+}
+
+
+def tuned(folder: Path, name: str, world: World, stop: int = 0) -> dict[str, Any]:
+    """An evaluation that trains; with `stop`, the last rank is told to stop in that forward pass, and all go on."""
+    tuning.BATCH = part_seg.BATCH = 4  # so that every rank has some to score
+    task, settings = TUNED[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    given = encoded(folder, world)
+    seen = []
+    forward = fit._accumulate
+
+    def note(*batch: Any) -> Any:
+        seen.append(batch)
+        if len(seen) == stop and world.rank == world.size - 1:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return forward(*batch)
+
+    if stop:
+        fit._accumulate = note
+        with pytest.raises(fit.Stopped, match=f"step {stop}"):
+            task.evaluate(given, settings, 1)
+        fit._accumulate = forward
+    result: Result = task.evaluate(given, settings, 1)
+    rows = store.read_jsonl(given.state / "curve.jsonl") if world.first else []
+    curve = [{key: value for key, value in row.items() if key != "steps_per_second"} for row in rows]
+    return {"metrics": result.metrics, "curve": curve}
+
+
 def work(folder: Path, world: World) -> dict[str, Any]:
     found: dict[str, Any] = {"norm": normalised(world)}
     found["cases"] = {case: trained(folder, case, world) for case in CASES}
@@ -163,6 +242,8 @@ def work(folder: Path, world: World) -> dict[str, Any]:
     one = training(folder / "undisturbed", "jepa", world, steps=7, checkpoint_every=100)
     fit.run(one)
     found["undisturbed"] = dict(one.objective.state_dict())
+    found["tuned"] = {name: tuned(folder / name, name, world) for name in TUNED}
+    found["tuned again"] = {name: tuned(folder / f"{name} stopped", name, world, stop=3) for name in TUNED}
     found["asked"] = [world.greatest(world.rank * 5), world.told(7 + world.rank)]
     found["mean"] = world.mean(torch.tensor([float(world.rank), 4.0]))
     return found
@@ -276,6 +357,40 @@ def test_ranks_agree_on_numbers(several: list[dict[str, Any]]):
     assert [rank["mean"].tolist() for rank in several] == [[1.5, 4.0]] * SIZE
     assert (ALONE.greatest(3), ALONE.told(4)) == (3, 4)
     assert ALONE.mean(torch.tensor([2.0])).tolist() == [2.0]
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_several_ranks_tune_an_encoder_as_one_does(several: list[dict[str, Any]], tmp_path: Path, name: str):
+    """Dropout and stochastic depth included; parts are labelled on unequally many points of each rank's shapes."""
+    alone, shared = tuned(tmp_path, name, ALONE), several[0]["tuned"][name]
+    assert shared["metrics"].keys() == alone["metrics"].keys()
+    losses, expected = ([row["loss"] for row in curve if "loss" in row] for curve in (shared["curve"], alone["curve"]))
+    assert len(losses) >= 6
+    assert losses == pytest.approx(expected, rel=1e-4)
+    score = "accuracy" if name == "finetune" else "instance_miou"
+    assert shared["metrics"][score] == pytest.approx(alone["metrics"][score], abs=0.05)
+    assert [rank["tuned"][name]["metrics"] for rank in several[1:]] == [{}] * (SIZE - 1)  # the first one's counts
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_ranks_that_tune_go_on_after_a_stop_with_the_same_numbers(several: list[dict[str, Any]], name: str):
+    """In the middle of an epoch: the sums over its shapes are of all ranks, and in the state."""
+    assert several[0]["tuned again"][name] == several[0]["tuned"][name]
+
+
+def test_dropout_is_drawn_for_the_rows_of_all_ranks():
+    drop, x = Dropout(0.4), torch.randn(12, 3, 5)
+
+    def drawn(rows: slice, share: tuple[int, int]) -> Tensor:
+        torch.manual_seed(5)
+        drop.share = share
+        return drop(x[rows])
+
+    whole = drawn(slice(None), (0, 1))
+    torch.manual_seed(5)
+    assert torch.equal(whole, nn.functional.dropout(x, 0.4))
+    assert torch.equal(torch.cat([drawn(slice(3 * rank, 3 * rank + 3), (rank, 4)) for rank in range(4)]), whole)
+    assert torch.equal(drop.eval()(x), x)
 
 
 def test_only_the_first_rank_writes(folder: Path, several: list[dict[str, Any]]):

@@ -41,8 +41,8 @@ def test_the_verbs_are_the_same_words_as_stage_rule_file_and_subcommand():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_rule_file_has_its_rule_and_one_that_asks_for_all_of_it(verb: str):
-    parts = [f"{verb}_part"] if verb in ("patchify", "evaluate") else []
-    assert rules_in(RULES / f"{verb}.smk") == [*parts, verb, f"all_{verb}"]
+    others = {"patchify": ["patchify_part"], "evaluate": ["evaluate_launched", "evaluate_part"]}.get(verb, [])
+    assert rules_in(RULES / f"{verb}.smk") == [*others, verb, f"all_{verb}"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -93,6 +93,20 @@ def test_a_dry_run_knows_every_job_and_imports_no_torch(tiny: dict[str, Any], wr
     imported = {line.rpartition("|")[2].strip() for line in dry.stderr.splitlines() if line.startswith("import time:")}
     assert "jepa3d.config" in imported
     assert not imported & {"torch", "sklearn", "numba", "trimesh", "matplotlib"}
+
+
+def test_where_a_cluster_file_is_named_trainings_that_ranks_can_share_are_submitted(
+    tiny: dict[str, Any], write: Callable[[Any], Path]
+):
+    """Not frozen features, nor folds, which are jobs of their own."""
+    tiny["evals"]["tuned"] = {"dataset": "toys", "task": {"kind": "finetune"}}
+    tiny["evals"]["folds"] = {"dataset": "toys", "task": {"kind": "few_shot_finetune", "way": 2, "folds": 3}}
+    tiny["studies"]["tiny"] = {"runs": "jepa", "evals": ["linear", "tuned", "folds"], "seeds": [0]}
+    dry = snakemake(write(tiny).parent, "-n", "--printshellcmds", "--config", "tuning=place.yaml")
+    found = {rule: count for rule, count in jobs(dry).items() if rule.startswith("evaluate")}
+    assert found == {"evaluate_launched": 1, "evaluate_part": 3, "evaluate": 2}
+    submitted = re.findall(r"jepa3d .* evaluate jepa (.*) --cluster place.yaml", dry.stdout + dry.stderr)
+    assert set(submitted) == {"tuned --seed 0"}
 
 
 def test_a_mistake_in_params_is_three_lines_before_any_job(tiny: dict[str, Any], write: Callable[[Any], Path]):

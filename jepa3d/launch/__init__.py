@@ -1,6 +1,7 @@
-"""Where a training runs when it is submitted: `jepa3d pretrain --launch local|slurm`, and what the Snakefile calls.
+"""Where a training runs when it is submitted: `--launch local|slurm` of `jepa3d pretrain` and `jepa3d evaluate`.
 
-    launcher   finds the job of a run, or has it submitted, and follows it to its end
+    trainings  what can be submitted, and what it depends on
+    launcher   finds the job of a training, or has it submitted, and follows it to its end
     submit     writes the job and hands it to Slurm or to this machine, by submitit
     job        what each rank of the job does, and the folder in which everything about it lies
     follow     prints what rank 0 says, and explains how the job ended

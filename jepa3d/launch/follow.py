@@ -25,7 +25,7 @@ TAIL = 15  # lines of a log that are shown of a failed rank, and on coming back 
 Out = TypeVar("Out")
 
 
-def follow(place: Place, record: dict[str, Any], cluster: Cluster, encoder: Path) -> int:
+def follow(place: Place, record: dict[str, Any], cluster: Cluster, result: Path) -> int:
     """Print what rank 0 says until the job has ended; its exit code. Explains an end that is no success."""
     queue, job = queues.QUEUES[record["where"]], record["id"]
     tail, failed, said = _Tail(place.log(job, 0)), 0.0, ""
@@ -49,7 +49,7 @@ def follow(place: Place, record: dict[str, Any], cluster: Cluster, encoder: Path
             queue.cancel(job)  # the other ranks have not noticed
         time.sleep(LOOK)
     tail.forward()
-    return _conclude(place, record, encoder)
+    return _conclude(place, record, result)
 
 
 def patiently(ask: Callable[..., Out], *given: Any) -> Out:
@@ -68,10 +68,10 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def _conclude(place: Place, record: dict[str, Any], encoder: Path) -> int:
+def _conclude(place: Place, record: dict[str, Any], result: Path) -> int:
     """The exit code of a job that has ended; what went wrong is said on stderr."""
     job, ends = record["id"], place.ends()
-    if not place.folder.exists() and encoder.exists():  # another launcher has seen the end and tidied up
+    if not place.folder.exists() and result.exists():  # another launcher has seen the end and tidied up
         return 0
     if any(end["rank"] == 0 and end["code"] == 0 for end in ends):
         return 0

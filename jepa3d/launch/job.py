@@ -32,15 +32,16 @@ PEER = re.compile(r"(?i)connection (was )?(closed|reset)|gloo|nccl|tcpstore|time
 
 @dataclass(frozen=True)
 class Place:
-    """The job of one run and seed: its folder, and the name under which the queue knows it."""
+    """The job of a run and seed, or of an evaluation of it: its folder, and the name under which the queue knows it."""
 
     folder: Path
     name: str = ""
 
     @classmethod
-    def of(cls, layout: Layout, run: str, seed: int) -> Place:
-        folder = layout.launched(run, seed).resolve()
-        return cls(folder, f"jepa3d-{run}-seed{seed}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}")
+    def of(cls, layout: Layout, run: str, seed: int, evaluation: str | None = None) -> Place:
+        folder = layout.launched(run, seed, evaluation).resolve()
+        words = ["jepa3d", run, *([evaluation] if evaluation else []), f"seed{seed}"]
+        return cls(folder, "-".join([*words, hashlib.sha256(str(folder).encode()).hexdigest()[:8]]))
 
     @classmethod
     def at(cls, folder: Path) -> Place:
@@ -100,7 +101,7 @@ class Work:
     place: Place
     label: str
     source: Path  # params.yaml, of which the job keeps a copy for all its lives
-    arguments: tuple[str, ...]  # from `--results` on
+    arguments: tuple[str, ...]  # of `jepa3d`, besides --params and --threads
     settings: str  # a digest of what of params.yaml it depends on
     inputs: tuple[Path, ...]
     result: Path

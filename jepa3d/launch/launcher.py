@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import signal
@@ -22,49 +20,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jepa3d import config, store
-from jepa3d.cluster import Cluster, check_share
+from jepa3d import store
+from jepa3d.cluster import Cluster
 from jepa3d.launch import queues
 from jepa3d.launch.follow import LOOK, SURE, follow, patiently, say
 from jepa3d.launch.job import Place, Where, Work
 from jepa3d.launch.submit import RECORDED, submit
-from jepa3d.layout import Layout
 from jepa3d.problem import Problem
 
 
-def launch(
-    params: config.Params, source: Path, layout: Layout, run: str, seed: int, where: Where, cluster: Cluster
-) -> int:
-    """Submit a training, or find its running job; follow it to its end, and return its exit code.
-
-    `source` is the params.yaml that `params` came from. Raises a Problem for what is known before a submission.
-    """
-    entry: config.Run = params.pick("runs", run)
-    cluster = cluster if entry.fit.steps != 0 else cluster.single()
-    check_share(cluster, entry.fit, run)
-    work = Work(
-        place=Place.of(layout, run, seed),
-        label=f"{run} seed {seed}",
-        source=source,
-        arguments=(
-            f"--results={layout.results}",
-            f"--threads={cluster.cpus_per_rank}",
-            "pretrain",
-            run,
-            f"--seed={seed}",
-        ),
-        settings=hashlib.sha256(json.dumps(config.run_slice(params, run), sort_keys=True).encode()).hexdigest(),
-        inputs=tuple(
-            path for data in entry.data for path in (layout.canonical(data), layout.patches(entry.patches, data))
-        ),
-        result=layout.encoder(run, seed),
-        cancel=f"jepa3d cancel {run} --seed {seed}",
-    )
-    return attend(work, where, cluster)
-
-
 def attend(work: Work, where: Where, cluster: Cluster) -> int:
-    """The launcher proper: find the job or submit it, follow it, tidy up after a good end. Returns its exit code."""
+    """Find the job or submit it, follow it to its end, and tidy up after a good one. Returns its exit code."""
     place = work.place
     with _onlooker(work) as onlooker:
         with _lock(place.folder) as lock:
@@ -89,33 +55,21 @@ def attend(work: Work, where: Where, cluster: Cluster) -> int:
     return _clear(place) if code == 0 and not _deserted() else code
 
 
-def cancel(layout: Layout, run: str, seed: int) -> str:
-    """End the job of a run and seed, and wait until it is gone. Returns what was done, in words."""
-    place = Place.of(layout, run, seed)
+def cancel(place: Place) -> str | None:
+    """End a job, and wait until it is gone. Returns its number; None where none waits or runs."""
     if not place.folder.exists():
-        return f"{run} seed {seed}: no job is waiting or running"
+        return None
     with _lock(place.folder):
         record = running(place)
         if record is None:
-            return f"{run} seed {seed}: no job is waiting or running"
+            return None
         queue = queues.QUEUES[record["where"]]
         queue.cancel(record["id"])
         while patiently(queue.look, record["id"]).phase != "ended":
             time.sleep(LOOK)
         place.record.unlink(missing_ok=True)
         place.wanted.unlink(missing_ok=True)
-    return f"{run} seed {seed}: job {record['id']} is cancelled; 'jepa3d pretrain' goes on from its last checkpoint"
-
-
-def refuse_beside(layout: Layout, run: str, seed: int) -> None:
-    """A Problem where a job already trains what this process is about to train."""
-    place = Place.of(layout, run, seed)
-    if place.record.exists() and (record := running(place)) is not None:
-        raise Problem(
-            f"{run} seed {seed}: job {record['id']} trains it",
-            "two trainings would overwrite each other's state",
-            f"follow it with --launch {record['where']}, or end it: jepa3d cancel {run} --seed {seed}",
-        )
+    return str(record["id"])
 
 
 def running(place: Place) -> dict[str, Any] | None:

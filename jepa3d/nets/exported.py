@@ -120,7 +120,9 @@ def check(loaded: LoadedEncoder) -> None:
     """Features that need no training have no weights to be exported."""
     kind = loaded.metadata["kind"]
     if kind != TRANSFORMER:
-        raise Problem(f"an encoder of the kind '{kind}' is not exported", "only Transformers are", "")
+        raise Problem(
+            f"an encoder of the kind '{kind}' is not exported", "only Transformers are", "export a run that trains one"
+        )
 
 
 def description(loaded: LoadedEncoder) -> str:

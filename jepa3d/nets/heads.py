@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jepa3d.nets.dropout import Dropout
 from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.patches import Patches
 
@@ -15,7 +16,7 @@ def head(features: int, hidden: Sequence[int], classes: int, dropout: float) -> 
     """The community's head: hidden layers with BatchNorm, ReLU and dropout, if any, then a linear one."""
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [nn.Linear(features, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(features, width), nn.BatchNorm1d(width), nn.ReLU(), Dropout(dropout)]
         features = width
     return nn.Sequential(*layers, nn.Linear(features, classes))
 

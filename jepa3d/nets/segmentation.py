@@ -9,6 +9,7 @@ the same function for a fraction of the products.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jepa3d.nets.dropout import Dropout
 from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.patches import Patches
 from jepa3d.ops.geometry import gather
@@ -66,7 +68,7 @@ class Segmenter(nn.Module):
         self.of_point = nn.Linear(deep, first, bias=False)  # with `of_shape`: one layer on [shape, category, point]
         self.of_shape = nn.Linear(2 * merged + CATEGORY, first, bias=False)
         self.first_norm = nn.BatchNorm1d(first)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.second = nn.Linear(first, second, bias=False)
         self.second_norm = nn.BatchNorm1d(second)
         self.out = nn.Linear(second, parts)
@@ -113,7 +115,7 @@ class PartObjective(nn.Module):
 
     `allowed` says which parts compete in each category; the loss is over all parts where it is all true, as the peers'
     is. `points`: how many of each shape's points, drawn anew for each step, the loss sees (None: all). `frozen`: the
-    encoder gets no gradient and stays in evaluation mode.
+    encoder gets no gradient and stays in evaluation mode. `mean` of a number over the ranks that share a batch.
     """
 
     part: Tensor
@@ -128,9 +130,10 @@ class PartObjective(nn.Module):
         allowed: Bool[Tensor, "classes parts"],
         points: int | None,
         frozen: bool,
+        mean: Callable[[Tensor], Tensor] = lambda number: number,
     ) -> None:
         super().__init__()
-        self.model, self.points, self.frozen = model, points, frozen
+        self.model, self.points, self.frozen, self.mean = model, points, frozen, mean
         for name, table in (("part", part), ("category", category), ("allowed", allowed)):
             self.register_buffer(name, table, persistent=False)
         model.encoder.requires_grad_(not frozen)
@@ -149,7 +152,7 @@ class PartObjective(nn.Module):
             points, truth = gather(points, drawn), truth.gather(1, drawn)
         logits = self.model(patches, category, points).float()
         logits = logits.masked_fill(~self.allowed[category][:, None], -torch.inf)
-        labelled = (truth >= 0).sum().clamp_min(1)
+        labelled = self.mean((truth >= 0).sum().float()[None])[0].clamp_min(1.0)  # so that every point counts the same
         likelihood = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), ignore_index=-1, reduction="sum")
         right = (logits.argmax(-1) == truth).sum() / labelled
         return Loss(likelihood / labelled, {"train_point_accuracy": right})

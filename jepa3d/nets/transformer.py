@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from jepa3d.nets.dropout import ALL, kept
 
 Valid = Bool[Tensor, "B L"] | None
 
@@ -45,7 +46,7 @@ class Block(nn.Module):
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.drop_path = drop_path
-        self.share = (0, 1)  # which part of a batch's rows these are, and of how many: its rank and all ranks
+        self.share = ALL
 
     def forward(
         self,
@@ -61,16 +62,10 @@ class Block(nn.Module):
         return x + self._drop(self.mlp(self.norm_mlp(x)))
 
     def _drop(self, branch: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Stochastic depth: the whole branch of a shape is left out with probability `drop_path`.
-
-        Drawn for the rows of all ranks, so that a shape's draw does not depend on their number.
-        """
+        """Stochastic depth: the whole branch of a shape is left out with probability `drop_path`."""
         if not self.training or self.drop_path == 0.0:
             return branch
-        keep = 1.0 - self.drop_path
-        rank, ranks = self.share
-        kept = torch.empty(ranks * len(branch), 1, 1, device=branch.device).bernoulli_(keep)
-        return branch * kept[rank * len(branch) :][: len(branch)].div_(keep)
+        return branch * kept(branch, self.drop_path, self.share, 1, 1)
 
 
 def initialise(module: nn.Module) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,41 @@ from jepa3d import config, plugins, store
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
 from jepa3d.tasks import Encoded, Features, Result
+
+if TYPE_CHECKING:
+    from jepa3d.ranks import World
+
+
+class Asked(NamedTuple):
+    """One evaluation of one seed of one run."""
+
+    params: config.Params
+    layout: Layout
+    run: str
+    name: str
+    seed: int
+
+    @property
+    def entry(self) -> config.Eval:
+        entry: config.Eval = self.params.pick("evals", self.name)
+        return entry
+
+    @property
+    def task(self) -> Any:
+        """The plugin."""
+        return plugins.find("tasks", self.entry.task["kind"])
+
+    @property
+    def settings(self) -> Any:
+        """The plugin's own Config."""
+        return config.plugin_config("tasks", self.entry.task)
+
+    @property
+    def state(self) -> Path:
+        return self.layout.evaluation_state(self.run, self.seed, self.name)
+
+    def part(self, number: int) -> Path:
+        return self.layout.part(self.run, self.seed, self.name, number)
 
 
 class Shapes(NamedTuple):
@@ -25,49 +61,40 @@ class Shapes(NamedTuple):
     classes: tuple[str, ...]
 
 
+class Found(NamedTuple):
+    """What an evaluation found, about which shapes, from which files."""
+
+    result: Result
+    shapes: Shapes
+    inputs: list[Path]
+
+
 def evaluate(params: config.Params, layout: Layout, run: str, name: str, seed: int, part: int | None = None) -> None:
     """Evaluate one seed of one run by the evaluation `name` of params.yaml, and write the finding.
 
     `part` computes one part of an evaluation that consists of several; without it, the parts that are there are
-    gathered and the others computed first. Raises fit.Stopped when a signal stops a training.
+    gathered and the others computed first. One that trains in one go is shared with other ranks where the environment
+    says so; the first one writes. Raises fit.Stopped when a signal stops a training.
     """
-    entry: config.Eval = params.pick("evals", name)
-    task = plugins.find("tasks", entry.task["kind"])
-    settings = config.plugin_config("tasks", entry.task)
+    asked = Asked(params, layout, run, name, seed)
     if part is not None:
-        _check_part(name, task, settings, part)
-        path = layout.part(run, seed, name, part)
-        _compute_part(path, seed, task, settings, part, *_encoded(params, layout, run, name, seed))
-        return
-    work = {"features": _on_features, "encoder": _on_encoder}[task.NEEDS]
-    result, shapes, inputs = work(params, layout, run, name, seed, task, settings)
-    test = shapes.split == "test"
-    finding = {
-        "provenance": store.stamp("evaluate", config.slice_of(entry), inputs),
-        "run": run,
-        "seed": seed,
-        "eval": name,
-        "dataset": entry.dataset,
-        "task": config.slice_of(settings),
-        "protocol": task.protocol(settings),
-        "headline": next(iter(result.metrics)),
-        "metrics": {key: float(value) for key, value in result.metrics.items()},
-        "notes": list(result.notes),
-        "details": result.details,
-        "predicted": None if result.predicted is None else result.predicted.tolist(),
-        "truth": shapes.label[test].tolist(),
-        "ids": shapes.id[test].tolist(),
-        "classes": list(shapes.classes),
-    }
-    store.write_json(layout.evaluation(run, seed, name), finding)
-    shutil.rmtree(layout.evaluation_state(run, seed, name), ignore_errors=True)
+        _check_part(asked, part)
+        _compute_part(asked, part, *_encoded(asked))
+    elif params.shareable(name):
+        from jepa3d import ranks  # only now: it imports torch
+
+        with ranks.joined() as world:
+            found = _in_one_go(asked, world)
+            if world.first:
+                _write(asked, found)
+            world.wait()  # a job is over when its first rank has written
+    else:
+        _write(asked, {"features": _on_features, "encoder": _from_parts}[asked.task.NEEDS](asked))
 
 
-def _on_features(
-    params: config.Params, layout: Layout, run: str, name: str, seed: int, task: Any, settings: Any
-) -> tuple[Result, Shapes, list[Path]]:
+def _on_features(asked: Asked) -> Found:
     """The context encoder's features and, where the run has them, the EMA encoder's (`_ema` after the names)."""
-    path = layout.features(run, seed, params.evals[name].dataset)
+    path = asked.layout.features(asked.run, asked.seed, asked.entry.dataset)
     with store.open_h5(path) as file:
         shapes = _shapes(file, path)
         pool = store.attributes(file).get("pool", "max_mean")
@@ -77,7 +104,7 @@ def _on_features(
     def on(which: str) -> Result:
         x, y, ids, source = kept[which], shapes.label, shapes.id, str(path)
         given = Features(x[train], y[train], x[test], y[test], shapes.classes, source, pool, ids[train], ids[test])
-        found: Result = task.evaluate(given, settings, seed)
+        found: Result = asked.task.evaluate(given, asked.settings, asked.seed)
         return found
 
     result = on("context")
@@ -86,78 +113,107 @@ def _on_features(
         metrics = result.metrics | {f"{key}_ema": value for key, value in ema.metrics.items()}
         notes = (*result.notes, *(f"EMA encoder: {note}" for note in ema.notes if note not in result.notes))
         result = result._replace(metrics=metrics, notes=notes)
-    return result, shapes, [path]
+    return Found(result, shapes, [path])
 
 
-def _on_encoder(
-    params: config.Params, layout: Layout, run: str, name: str, seed: int, task: Any, settings: Any
-) -> tuple[Result, Shapes, list[Path]]:
-    """The encoder itself, for tasks that train on, in one go or from parts."""
-    given, stamp = _encoded(params, layout, run, name, seed)
-    with store.open_h5(given.canonical) as file:
-        shapes = _shapes(file, given.canonical)
-    inputs = [given.encoder, given.canonical, given.patches]
-    if not hasattr(task, "parts"):
-        return task.evaluate(given, settings, seed), shapes, inputs
+def _in_one_go(asked: Asked, world: World) -> Found:
+    """The encoder itself, trained on by all ranks; what the first one found counts."""
+    given, _ = _encoded(asked, hashed=world.first)
+    return _found(asked.task.evaluate(given._replace(world=world), asked.settings, asked.seed), given)
+
+
+def _from_parts(asked: Asked) -> Found:
+    """The encoder itself, trained on several times."""
+    given, stamp = _encoded(asked)
     results, codes = [], set()
-    for number in range(task.parts(settings)):
-        path = layout.part(run, seed, name, number)
+    for number in range(asked.task.parts(asked.settings)):
+        path = asked.part(number)
         if not _is_of(path, stamp):
-            _compute_part(path, seed, task, settings, number, given, stamp)
+            _compute_part(asked, number, given, stamp)
         found = store.read_json(path)
         results.append(Result(found["metrics"], None, tuple(found["notes"]), found["details"]))
         codes.add(found["provenance"]["code"])
-    result: Result = task.gather(results, settings)
+    result: Result = asked.task.gather(results, asked.settings)
     if len(codes) > 1:
         mixed = f"its parts were computed by {len(codes)} versions of the code; remove {path.parent} to have one"
         result = result._replace(notes=(*result.notes, mixed))
-    return result, shapes, inputs
+    return _found(result, given)
 
 
-def _encoded(params: config.Params, layout: Layout, run: str, name: str, seed: int) -> tuple[Encoded, dict[str, Any]]:
+def _found(result: Result, given: Encoded) -> Found:
+    with store.open_h5(given.canonical) as file:
+        return Found(result, _shapes(file, given.canonical), [given.encoder, given.canonical, given.patches])
+
+
+def _write(asked: Asked, found: Found) -> None:
+    """Write the finding, and drop the resume state; that of a submitted job its launcher drops, who reads its log."""
+    result, shapes, inputs = found
+    test = shapes.split == "test"
+    finding = {
+        "provenance": store.stamp("evaluate", config.slice_of(asked.entry), inputs),
+        "run": asked.run,
+        "seed": asked.seed,
+        "eval": asked.name,
+        "dataset": asked.entry.dataset,
+        "task": config.slice_of(asked.settings),
+        "protocol": asked.task.protocol(asked.settings),
+        "headline": next(iter(result.metrics)),
+        "metrics": {key: float(value) for key, value in result.metrics.items()},
+        "notes": list(result.notes),
+        "details": result.details,
+        "predicted": None if result.predicted is None else result.predicted.tolist(),
+        "truth": shapes.label[test].tolist(),
+        "ids": shapes.id[test].tolist(),
+        "classes": list(shapes.classes),
+    }
+    store.write_json(asked.layout.evaluation(asked.run, asked.seed, asked.name), finding)
+    if "JEPA3D_JOB" not in os.environ:
+        shutil.rmtree(asked.state, ignore_errors=True)
+
+
+def _encoded(asked: Asked, hashed: bool = True) -> tuple[Encoded, dict[str, Any]]:
     """What a task that trains on gets, and its stamp; the patches are of the evaluation's scheme, else the run's."""
-    entry: config.Eval = params.pick("evals", name)
-    row: config.Run = params.pick("runs", run)
+    params, layout, entry = asked.params, asked.layout, asked.entry
+    row: config.Run = params.pick("runs", asked.run)
     scheme = entry.patches or row.patches
-    paths = layout.encoder(run, seed), layout.canonical(entry.dataset), layout.patches(scheme, entry.dataset)
-    stamp = store.stamp("evaluate", config.slice_of(entry), paths)
-    made_of = json.dumps([stamp["settings"], list(stamp["inputs"].values()), seed], sort_keys=True)
+    encoder = layout.encoder(asked.run, asked.seed)
+    paths = encoder, layout.canonical(entry.dataset), layout.patches(scheme, entry.dataset)
+    stamp = store.stamp("evaluate", config.slice_of(entry), paths if hashed else [])
+    made_of = json.dumps([stamp["settings"], list(stamp["inputs"].values()), asked.seed], sort_keys=True)
     given = Encoded(
         *paths,
         scheme=params.pick("patches", scheme),
         model=params.pick("models", row.model),
         run=row,
-        state=layout.evaluation_state(run, seed, name),
+        state=asked.state,
         fingerprint=hashlib.sha256(made_of.encode()).hexdigest(),
     )
     return given, stamp
 
 
-def _check_part(name: str, task: Any, settings: Any, number: int) -> None:
-    count = task.parts(settings) if hasattr(task, "parts") else 0
+def _check_part(asked: Asked, number: int) -> None:
+    count = asked.params.parts(asked.name)
     if number >= count:
         raise Problem(
-            f"evals.{name}: has no part {number}",
-            f"its parts are 0 to {count - 1}" if count else f"a '{settings.kind}' is computed in one go",
+            f"evals.{asked.name}: has no part {number}",
+            f"its parts are 0 to {count - 1}" if count else f"a '{asked.settings.kind}' is computed in one go",
             "leave out --part" if not count else "choose one of them",
         )
 
 
-def _compute_part(
-    path: Path, seed: int, task: Any, settings: Any, number: int, given: Encoded, stamp: dict[str, Any]
-) -> None:
+def _compute_part(asked: Asked, number: int, given: Encoded, stamp: dict[str, Any]) -> None:
     """One part's result, as a file that the evaluation gathers."""
     given = given._replace(state=given.state / f"part{number}")
-    result: Result = task.part(given, settings, seed, number)
+    result: Result = asked.task.part(given, asked.settings, asked.seed, number)
     found = {
         "provenance": stamp,
-        "seed": seed,
+        "seed": asked.seed,
         "part": number,
         "metrics": {key: float(value) for key, value in result.metrics.items()},
         "notes": list(result.notes),
         "details": result.details,
     }
-    store.write_json(path, found)
+    store.write_json(asked.part(number), found)
     shutil.rmtree(given.state, ignore_errors=True)
 
 

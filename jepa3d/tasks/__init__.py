@@ -14,6 +14,9 @@ A task with NEEDS = "encoder" that consists of trainings of their own may let a 
     def part(given, config, seed: int, number: int) -> Result    one of them, a job of its own
     def gather(results, config) -> Result                        the finding, from the parts in their order
 
+One that trains in one go may be given to several ranks: each calls `evaluate` with the ranks that it works with as
+`given.world`, and what the first returns counts.
+
 Nothing is chosen on the test split. Where a protocol of the peers does choose on it (`accuracy_community` of a
 fine-tuning), the metric's name and the protocol's line say so, and nothing else depends on it.
 """
@@ -23,7 +26,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -32,6 +35,9 @@ from numpy.typing import NDArray
 from jepa3d import config, store
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
+
+if TYPE_CHECKING:
+    from jepa3d.ranks import World
 
 
 class Features(NamedTuple):
@@ -62,6 +68,7 @@ class Encoded(NamedTuple):
     run: config.Run  # the run's whole entry
     state: Path  # a folder for resume state; the stage removes it when the finding is written
     fingerprint: str = ""  # of the evaluation's settings, seed and inputs: a state of another one is never resumed
+    world: World | None = None  # the ranks that share the work; None: there is only this one
 
 
 class Result(NamedTuple):

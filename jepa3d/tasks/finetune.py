@@ -69,8 +69,9 @@ def protocol(config: Config) -> str:
 
 def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     """All protocols from one training; the predictions are the honest ones. Raises fit.Stopped on a signal."""
-    from jepa3d import tuning
+    from jepa3d import ranks, tuning
 
+    world = given.world or ranks.ALONE
     labels = labels_of(given)
     check_labels(labels)
     fitted, held, test = parts_of(labels, config, seed)
@@ -96,20 +97,24 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
         given.fingerprint,
         f"fine-tuning on {given.canonical.stem}",
         tuning.Looks(config.look_every, scored["held"], on_test, config.patience),
+        world,
     )
     best = tuned.net if tuned.best is None else tuned.best
     device = tuned.sums.device
-    predicted = tuning.logits(best, on_test.source, device).argmax(1)
+    predicted = tuning.logits(best, on_test.source, device, world=world).argmax(1)
+    votes = config.vote if config.augment != configuration.Augment() else 0
+    views = [
+        tuning.logits(best, on_test.source, device, config.augment, live, derive(seed, "vote", number), world)
+        for number in range(votes)
+    ]
+    if not world.first:
+        return Result({})
     metrics = protocols(rows, int(tuned.chosen[2]) if tuned.best is not None else rows[-1]["step"])
     notes = [] if factors else ["nothing was pretrained: encoder and head have one learning rate"]
-    if config.vote and config.augment == configuration.Augment():
-        notes.append("accuracy_vote: left out: without augmentation all passes are the same")
-    elif config.vote:
-        views = [
-            tuning.logits(best, on_test.source, device, config.augment, live, derive(seed, "vote", number))
-            for number in range(config.vote)
-        ]
+    if votes:
         metrics["accuracy_vote"] = score.accuracy(on_test.label, np.mean(views, axis=0).argmax(1))
+    elif config.vote:
+        notes.append("accuracy_vote: left out: without augmentation all passes are the same")
     truth = labels.label
     metrics |= {
         "balanced_accuracy": score.mean_class_accuracy(truth[test], predicted),

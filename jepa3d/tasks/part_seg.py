@@ -27,6 +27,7 @@ from jepa3d.tasks import Encoded, Result, augmented_by, holdout
 if TYPE_CHECKING:
     from jepa3d.nets.segmentation import PartObjective
     from jepa3d.parts import Labelled
+    from jepa3d.ranks import World
 
 NEEDS = "encoder"
 BATCH = 32  # shapes that are scored at once
@@ -82,19 +83,20 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     """Instance and class mIoU and point accuracy of each choice of the epoch, beside the majority part's."""
     import torch
 
-    from jepa3d import parts
+    from jepa3d import parts, ranks
 
+    world = given.world or ranks.ALONE
     data = parts.load(given.canonical, given.patches)
     parts.check(data, given.canonical)
     held = _held_out(data, config.validation, seed)
     fitted = np.flatnonzero(~data.test & ~held)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(derive(seed, "part_seg", "weights"))
-    objective = _objective(given, config, data, fitted).to(device)
+    objective = _objective(given, config, data, fitted, world).to(device)
     test = np.flatnonzero(data.test)
-    watch = Watch(objective, data, np.flatnonzero(held), test, parts.leaked(data), given.state, device)
+    watch = Watch(objective, data, np.flatnonzero(held), test, parts.leaked(data), given.state, device, world)
     rows = _train(given, config, data, fitted, seed, watch)
-    return _result(data, watch, rows, fitted)
+    return _result(data, watch, rows, fitted) if world.first else Result({})
 
 
 def _held_out(data: Labelled, fraction: float, seed: int) -> Bool[np.ndarray, "n"]:
@@ -114,7 +116,7 @@ def _held_out(data: Labelled, fraction: float, seed: int) -> Bool[np.ndarray, "n
     return chosen
 
 
-def _objective(given: Encoded, config: Config, data: Labelled, fitted: Rows) -> PartObjective:
+def _objective(given: Encoded, config: Config, data: Labelled, fitted: Rows, world: World) -> PartObjective:
     import torch
 
     from jepa3d.nets import pretrained
@@ -135,7 +137,7 @@ def _objective(given: Encoded, config: Config, data: Labelled, fitted: Rows) -> 
     model = Segmenter(net, len(data.classes), len(data.names), config.merge, config.dropout)
     part, category = torch.from_numpy(data.part[fitted]), torch.from_numpy(data.category[fitted])
     allowed = _allowed(data) if config.compete == "category" else torch.ones_like(_allowed(data))
-    return PartObjective(model, part, category, allowed, config.points, config.freeze)
+    return PartObjective(model, part, category, allowed, config.points, config.freeze, world.mean)
 
 
 def _allowed(data: Labelled) -> Any:
@@ -151,7 +153,7 @@ def _allowed(data: Labelled) -> Any:
 def _train(
     given: Encoded, config: Config, data: Labelled, fitted: Rows, seed: int, watch: Watch
 ) -> list[dict[str, Any]]:
-    """Train to the end, from the last checkpoint if there is one; the rows of the curve that have scores."""
+    """Train to the end, from the last checkpoint if there is one; on the first rank, the curve's rows with scores."""
     from jepa3d import fit
     from jepa3d.batches import Arrays, InMemory, Stream
 
@@ -166,6 +168,8 @@ def _train(
         live,
         watch.device,
         config.fit.accumulate,
+        watch.world.rank,
+        watch.world.size,
     )
     total = fit.Schedule.of(config.fit, stream.steps_per_epoch).total
     training = fit.Training(
@@ -178,9 +182,11 @@ def _train(
         fingerprint=given.fingerprint,
         watch=watch,
         watch_every=-(-total // config.looks),
+        watch_together=True,
+        world=watch.world,
     )
     fit.run(training)
-    return looks(training.curve)
+    return looks(training.curve) if watch.world.first else []
 
 
 def looks(curve: Path) -> list[dict[str, Any]]:
@@ -190,7 +196,10 @@ def looks(curve: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class Watch:
-    """Scores the held-out and the test shapes now and then; keeps the test predictions of the best held-out score."""
+    """Scores the held-out and the test shapes now and then; keeps the test predictions of the best held-out score.
+
+    All ranks predict, the first one scores.
+    """
 
     objective: PartObjective
     data: Labelled
@@ -199,14 +208,17 @@ class Watch:
     leaked: NDArray[np.bool_]  # [n]
     state: Path
     device: Any
+    world: World
 
     def __call__(self) -> Mapping[str, float]:
         import torch
 
         from jepa3d.parts import scores
 
-        predicted = self.predict(self.test)
-        found = scores(self.data, self.held, self.predict(self.held), "held_out")
+        predicted, held = self.predict(self.test), self.predict(self.held)
+        if not self.world.first:
+            return {}
+        found = scores(self.data, self.held, held, "held_out")
         found |= scores(self.data, self.test, predicted, "test", self.leaked)
         best = max((row["held_out_instance_miou"] for row in looks(self.state / "curve.jsonl")), default=-1.0)
         if found["held_out_instance_miou"] > best:
@@ -232,14 +244,15 @@ class Watch:
         allowed = _allowed(self.data).to(self.device)
         self.objective.eval()
         out = []
+        batches = np.array_split(rows, -(-len(rows) // BATCH))
         with torch.no_grad():
-            for index in np.array_split(rows, -(-len(rows) // BATCH)):
+            for index in batches[self.world.share(len(batches))]:
                 arrays = type(self.data.arrays)._make(array[index] for array in self.data.arrays)
                 batch = to_device(arrays, self.device, torch.zeros(len(index), dtype=torch.long), None)
                 logits = self.objective.model(batch.patches(), batch.label, batch.points)
                 out.append(best_allowed(logits, allowed[batch.label]).to(torch.int16).cpu().numpy())
         self.objective.train()
-        return np.concatenate(out)
+        return np.concatenate(self.world.together(out))
 
 
 def _result(data: Labelled, watch: Watch, rows: list[dict[str, Any]], fitted: Rows) -> Result:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from jepa3d import config
+from jepa3d.nets.dropout import Dropout
 from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.heads import Classifier, head
 from jepa3d.nets.patches import Patches
@@ -13,10 +14,10 @@ from jepa3d.nets.patches import Patches
 
 def test_the_head_is_the_communitys():
     layers = head(768, (256, 256), 40, 0.5)
-    kinds = [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout] * 2 + [nn.Linear]
+    kinds = [nn.Linear, nn.BatchNorm1d, nn.ReLU, Dropout] * 2 + [nn.Linear]
     assert [type(layer) for layer in layers] == kinds
     assert [tuple(layers[at].weight.shape) for at in (0, 4, 8)] == [(256, 768), (256, 256), (40, 256)]
-    assert layers[3].p == 0.5
+    assert layers[3].drop == 0.5
 
 
 def test_without_hidden_layers_the_head_is_linear():

@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 400  # long enough that a cancelled training does not end within the seconds that it has left
 PARAMS: dict[str, Any] = {
     "study": "small",
-    "studies": {"small": {"runs": ["jepa"], "evals": ["linear", "knn"], "seeds": [0]}},
+    "studies": {"small": {"runs": ["jepa"], "evals": ["linear", "knn", "finetune"], "seeds": [0]}},
     "datasets": {"toys": {"kind": "procedural", "train": 60, "test": 40, "points": 128}},
     "patches": {"flat": {"points": 128, "levels": [{"num": 16, "size": 8}]}},
     "models": {"tiny": {"width": 24, "depth": 1, "heads": 2, "tokenizer": {"widths": [8, 16, 16]}}},
@@ -45,6 +45,7 @@ PARAMS: dict[str, Any] = {
     "evals": {
         "linear": {"dataset": "toys", "task": {"kind": "linear_probe", "grid": [1.0]}},
         "knn": {"dataset": "toys", "task": {"kind": "knn"}},
+        "finetune": {"dataset": "toys", "task": {"kind": "finetune", "fit": {"steps": 12, "batch": 8}}},
     },
 }
 CLUSTER = {"nodes": 2, "ranks_per_node": 2, "gpu": False, "cpus_per_rank": 1, "minutes": 20, "notice": 30, "poll": 0.5}

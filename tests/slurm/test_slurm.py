@@ -16,17 +16,20 @@ pytestmark = pytest.mark.slurm
 
 
 def test_the_study_runs_to_the_end_and_then_there_is_nothing_to_do(study: Study):
-    """`snakemake --profile slurm all` from a fresh clone, with a pretraining of two nodes with two ranks each."""
-    study.snakemake("all").succeed()
+    """`snakemake --profile slurm all` from a fresh clone; what trains does so on two nodes with two ranks each."""
+    first = study.snakemake("all", "--config", "cluster=slurm/cluster.yaml", "tuning=slurm/cluster.yaml")
+    first.succeed()
+    assert "jepa finetune seed 0: job" in first.said
+    assert "(slurm), 4 ranks on 2 nodes" in first.said
     metrics = store.read_json(study.layout.metrics)
-    assert metrics["jepa"]["linear"]["accuracy"]["n"] == 1
+    assert metrics["jepa"]["linear"]["accuracy"]["n"] == metrics["jepa"]["finetune"]["accuracy"]["n"] == 1
     cost = store.read_jsonl(study.layout.curve("jepa", 0))[-1]["cost"]
     assert cost["ranks"] == 4
-    submitted = study.slurm.jobs()  # convert, patchify, pretrain, embed, both evaluations together, report
-    assert list(submitted.values()) == ["COMPLETED"] * 6
+    submitted = study.slurm.jobs()  # convert, patchify, pretrain, embed, two evaluations together, fine-tuning, report
+    assert list(submitted.values()) == ["COMPLETED"] * 7
     assert not orphans(study)
 
-    again = study.snakemake("all")
+    again = study.snakemake("all")  # where the fine-tuning would be an ordinary job: what is there, is as good
     again.succeed()
     assert "Nothing to be done" in again.said
     assert study.slurm.jobs() == submitted

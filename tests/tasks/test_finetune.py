@@ -126,7 +126,7 @@ def test_with_nothing_held_out_the_last_epoch_is_the_headline(give: Give):
 
 
 def test_an_early_end_looks_at_the_held_out_shapes_only(give: Give, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tuning, "logits", lambda net, source, *rest: np.zeros((len(source), 3), np.float32))
+    monkeypatch.setattr(tuning, "logits", lambda net, source, *rest, **world: np.zeros((len(source), 3), np.float32))
     found = evaluate(give(), settings(patience=2, vote=0, fit={"epochs": 9, "batch": 8}), seed=0)
     assert [row["epoch"] for row in found.details["curve"]] == [1, 2, 3]  # the first is never bettered
     assert (found.metrics["epoch"], found.metrics["epoch_last"]) == (1, 3)

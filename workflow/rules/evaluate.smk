@@ -1,4 +1,5 @@
 # in:   features, or encoder and data, as the evaluation's task needs
+# how:  a job; where the profile names a cluster file for them, trainings that ranks can share are submitted by submitit
 # out:  results/evals/{run}/seed{seed}/{evaluation}.json, gathered from {evaluation}.parts/ where there are parts
 
 
@@ -28,6 +29,32 @@ def evaluation_gpu(wildcards):
     """A GPU for what trains; gathering parts needs none."""
     trains = PARAMS.needs(wildcards.evaluation) == "encoder"
     return GPUS * (trains and not PARAMS.parts(wildcards.evaluation))
+
+
+LAUNCHED = [name for name in PARAMS.evals if TUNING_CLUSTER and PARAMS.shareable(name)]
+
+
+ruleorder: evaluate_launched > evaluate
+
+
+rule evaluate_launched:
+    input:
+        evaluation_inputs,
+        evaluation_parts,
+    output:
+        result=LAYOUT.evaluation("{run}", "{seed}", "{evaluation}"),
+    """Train {wildcards.run} on, seed {wildcards.seed}, on several ranks, for {wildcards.evaluation}."""
+    wildcard_constraints:
+        evaluation="|".join(LAUNCHED) or "(?!)",
+    retries: 0
+    threads: 1
+    resources:
+        launch=f" --cluster {TUNING_CLUSTER}",  # here, so that both rules have one command: a finding stays fresh
+    params:
+        entry=lambda wildcards: entry("evals", wildcards.evaluation),
+    shell:
+        "{JEPA3D} --threads {threads} evaluate {wildcards.run} {wildcards.evaluation} --seed {wildcards.seed}"
+        "{resources.launch}"
 
 
 rule evaluate_part:
@@ -60,10 +87,12 @@ rule evaluate:
         mem_mb=more(6000),
         runtime=more(120),
         gpu=evaluation_gpu,
+        launch="",
     params:
         entry=lambda wildcards: entry("evals", wildcards.evaluation),
     shell:
         "{JEPA3D} --threads {threads} evaluate {wildcards.run} {wildcards.evaluation} --seed {wildcards.seed}"
+        "{resources.launch}"
 
 
 rule all_evaluate:
