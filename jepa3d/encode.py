@@ -123,7 +123,9 @@ def listed(files: Sequence[Path]) -> list[Item]:
     found = []
     for given in files:
         if not given.exists():
-            raise Problem(f"{given}: no such file or folder", "", "look for a slip in the path")
+            raise Problem(
+                f"{given}: no such file or folder", "it was named on the command line", "look for a slip in the path"
+            )
         if given.is_file() and given.suffix.lower() not in clouds.ENDINGS:
             raise Problem(f"{given}: no mesh or cloud by its ending", f"known: {' '.join(clouds.ENDINGS)}", "")
         for inside in folder.usable(given):

@@ -71,7 +71,8 @@ def _as_problem(error: ValidationError, model: type[Any], where: str, source: st
     message = (
         first["msg"].removeprefix("Value error, ").replace("an object", "a mapping").replace("a valid array", "a list")
     )
-    return Problem(f"{key}: {message[0].lower() + message[1:]}", f"found {value!r}"[:200] if first["loc"] else "", "")
+    found = f"found {value!r}"[:200] if first["loc"] else f"{source} as a whole"
+    return Problem(f"{key}: {message[0].lower() + message[1:]}", found, f"correct it in {source}")
 
 
 def _is_number(text: str) -> bool:

@@ -97,7 +97,9 @@ def items(found: roots.Found, config: Config) -> list[Item]:
         for line in texts.lines(path):
             name = texts.last_of(line, path).removesuffix(".npy")
             if name.split("-")[0] not in LABELS:
-                raise Problem(f"{path}: '{line[:80]}' begins with no synset of the 55", "", "get the list again")
+                raise Problem(
+                    f"{path}: '{line[:80]}' is no shape", "it begins with no synset of the 55", "get the list again"
+                )
             listed.append(Item(name, split))
     return listed
 

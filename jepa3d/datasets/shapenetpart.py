@@ -173,7 +173,9 @@ def listed(found: roots.Found) -> dict[str, list[tuple[str, str]]]:
 def _entry(entry: str, path: Path) -> tuple[str, str]:
     synset, token = (["", "", *entry.split("/")])[-2:]
     if synset not in LABELS or not re.fullmatch(r"[\w.-]+", token) or token.startswith("."):
-        raise Problem(f"{path}: '{entry[:80]}' is no shape_data/<synset>/<token>", "", "get the list again")
+        raise Problem(
+            f"{path}: '{entry[:80]}' is no shape", "every entry is shape_data/<synset>/<token>", "get the list again"
+        )
     return synset, token
 
 

@@ -107,7 +107,7 @@ def drawn(count: int, config: Canonical, id: str) -> Int[np.ndarray, "P"] | slic
 def points_of(raw: NDArray[Any], config: Canonical, id: str, up: Up) -> Float32[np.ndarray, "P 3"]:
     """Canonical points out of a file's array [P, 3 or more]. Any fault is a Problem, for the plugin to set aside."""
     if raw.ndim != 2 or raw.shape[1] < 3 or not len(raw) or raw.dtype.kind not in "fiu":
-        raise Problem(f"an array of {raw.dtype}{raw.shape}, expected points x 3", "", "get the file again")
+        raise Problem(f"an array of {raw.dtype}{raw.shape}", "expected points x 3", "get the file again")
     with np.errstate(all="ignore"):
         points = np.ascontiguousarray(raw[:, :3], dtype=np.float32)
         if config.normalise == "unit_sphere":

@@ -138,7 +138,7 @@ def _hinted(problem: Problem, path: Path, head: bytes | None = None) -> Problem:
     except OSError:
         return problem
     if not head:
-        return Problem(f"{path}: is empty", "", "get the file again")
+        return Problem(f"{path}: is empty", "it has not a single byte", "get the file again")
     like = next((name for start, name in BEGINNINGS.items() if head.startswith(start)), None)
     if like is None or path.suffix.lower() in like:
         return problem

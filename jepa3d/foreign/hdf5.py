@@ -28,7 +28,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except ERRORS as error:
         if not path.exists():
-            raise Problem(f"{path}: no such file", "", "see docs/datasets.md for how to get it") from None
+            raise Problem(
+                f"{path}: no such file", "the data set needs it", "see docs/datasets.md for how to get it"
+            ) from None
         raise damaged(path, f"{type(error).__name__}: {error}") from None
 
 

@@ -244,7 +244,9 @@ def _dat_items(found: roots.Found) -> list[Item]:
         if len(ids) != len(labels):  # another copy's list: the rows have no names then
             ids = [f"{split}/{row:05d}" for row in range(len(labels))]
         elif any(id.rsplit("_", 1)[0] != FORTY[label] for id, label in zip(ids, labels, strict=True)):
-            raise Problem(f"{path}: its labels do not follow {names.name}", "", "get both files from one copy")
+            raise Problem(
+                f"{path}: its labels do not follow {names.name}", "they are not of one copy", "get both again"
+            )
         listed += [Item(str(path), row, label, split, ids[row]) for row, label in enumerate(labels)]  # type: ignore[arg-type]
     return listed
 
@@ -264,7 +266,7 @@ def _dat_rows() -> Callable[[Item], NDArray[Any]]:
             files[item.path] = _dat_pair(Path(item.path))[0]
         found = files[item.path][item.row]
         if not isinstance(found, np.ndarray):
-            raise Problem(f"{item.path}: cloud {item.row} is no array", "", "get the file again")
+            raise Problem(f"{item.path}: cloud {item.row} is no array", "each is points x 6", "get the file again")
         return found
 
     return row
@@ -280,7 +282,9 @@ def _txt_items(found: roots.Found) -> list[Item]:
         for id in texts.lines(path):
             name = id.rsplit("_", 1)[0]
             if name not in FORTY:
-                raise Problem(f"{path}: '{id[:80]}' begins with no class name", "", "get the list again")
+                raise Problem(
+                    f"{path}: '{id[:80]}' is no shape", "it begins with no class's name", "get the list again"
+                )
             file = texts.inside(found.folder, f"{name}/{id}.txt", path)
             listed.append(Item(str(file), 0, FORTY.index(name), split, id))  # type: ignore[arg-type]
     return listed

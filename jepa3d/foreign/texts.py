@@ -41,7 +41,7 @@ def json_list(path: Path) -> list[str]:
     except (ValueError, RecursionError) as error:
         raise Problem(f"{path}: not valid JSON", str(error)[:200], "get the file again") from None
     if not (isinstance(found, list) and all(isinstance(item, str) for item in found)):
-        raise Problem(f"{path}: not a JSON list of text", "", "get the file again")
+        raise Problem(f"{path}: not a JSON list of text", "it is a list of names, one a shape", "get the file again")
     return found
 
 
@@ -70,5 +70,5 @@ def last_of(name: str, listed_in: Path) -> str:
     """The last step of the same name."""
     parts = name.replace("\\", "/").split("/")
     if name.startswith("/") or ".." in parts or ":" in name or "\0" in name or not name:
-        raise Problem(f"{listed_in}: the name {name[:80]!r} leads out of the folder", "", "get the file again")
+        raise Problem(f"{listed_in}: {name[:80]!r} leads out of the folder", "names stay inside", "get the file again")
     return parts[-1]
