@@ -491,7 +491,7 @@ def test_two_local_ranks_train_a_run_and_a_stopped_one_ends_in_the_same_bits(
     _, alone = result()
     subprocess.run(several, check=True, capture_output=True)
     weights, curve = result()
-    assert curve[:5] == pytest.approx(alone[:5], rel=1e-4)  # in float32; float64 is in test_ranks
+    assert curve[:5] == pytest.approx(alone[:5], rel=1e-4)  # in float32; float64 is in test_several_ranks
     assert len(curve) == 40
     for path in (layout.encoder("jepa", 0), layout.run_config("jepa", 0), layout.curve("jepa", 0)):
         path.unlink()
