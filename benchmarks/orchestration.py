@@ -44,15 +44,21 @@ def main() -> None:
         return job.seconds + max(map(ready, job.inputs), default=0.0) if job else 0.0
 
     chain = max(map(ready, jobs))
-    each = {job.number: job for job in jobs.values()}  # one job may have several outputs
-    work = sum(job.seconds * min(job.threads, given.cores) for job in each.values())
+    work = core_seconds(Path(given.folder), given.cores)
     bound = max(chain, work / given.cores)
     rows: list[list[Any]] = [
         ["longest chain of jobs", chain, chain / bound],
         [f"all jobs on {given.cores} cores", work / given.cores, work / given.cores / bound],
         ["Snakemake, from its start to its end", wall, wall / bound],
     ]
-    show(f"Orchestration of {len(each)} jobs", ["", "seconds", "to the bound"], rows, given.out)
+    count = len({job.number for job in jobs.values()})
+    show(f"Orchestration of {count} jobs", ["", "seconds", "to the bound"], rows, given.out)
+
+
+def core_seconds(folder: Path, cores: int) -> float:
+    """Those of all jobs, on a machine with so many cores."""
+    each = {job.number: job for job in jobs_of(folder).values()}  # one job may have several outputs
+    return sum(job.seconds * min(job.threads, cores) for job in each.values())
 
 
 def jobs_of(folder: Path) -> dict[str, Job]:

@@ -2,14 +2,14 @@
 
 python benchmarks/versions.py [--params params.yaml] [--cores 2] [--keep FOLDER] [--out FILE]
 
-Each works in a clone of the last commit: below FOLDER, where they stay, or in a temporary folder. Wall time counts on a
-quiet machine; the CPU seconds, of all child processes, hold on any.
+Each works in a clone of the last commit: below FOLDER, where they stay, or in a temporary folder. A machine whose speed
+changes from one hour to the next is faster for one of the two: so what is compared is each one's wall time divided by
+its own jobs' core-seconds, as Snakemake noted them (see orchestration.py), shared by the cores.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common import arguments, show
+from orchestration import core_seconds
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,38 +37,36 @@ def main() -> None:
     record = ["python", "workflow/versions.py", "record"]
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(given.keep or temporary)
-        bare, recorded = measured(place / "snakemake", given.params, snakemake, record)
-        (repro,) = measured(place / "dvc", given.params, ["dvc", "repro", "--quiet"])
-    rows: list[list[Any]] = [["snakemake all", *bare], ["make record, after it", *recorded], ["dvc repro", *repro]]
-    for row, more in zip(rows, (0.0, 0.0, 1.0), strict=True):
-        row += [row[1] / bare[0] - more, row[2] / bare[1] - more]
-    rows[0][3:] = ["", ""]
-    show("DVC over Snakemake", ["", "wall s", "CPU s", "wall, more", "CPU, more"], rows, given.out)
+        alone, with_dvc = place / "snakemake", place / "dvc"
+        bare, work = made(alone, given.params, snakemake), core_seconds(alone, given.cores) / given.cores
+        recorded = timed(record, alone)
+        repro, same = made(with_dvc, given.params, ["dvc", "repro", "--quiet"]), core_seconds(with_dvc, given.cores)
+        same /= given.cores
+    rows: list[list[Any]] = [
+        ["snakemake all", bare, work, bare / work, ""],
+        ["make record, after it", recorded, "", "", 1 + recorded / bare],
+        ["dvc repro", repro, same, repro / same, (repro / same) / (bare / work)],
+    ]
+    show("DVC over Snakemake", ["", "wall s", "jobs, s", "wall to jobs", "to Snakemake alone"], rows, given.out)
 
 
-def measured(folder: Path, params: str, *commands: list[str]) -> list[tuple[float, float]]:
-    """Wall and CPU seconds of each of some commands, given one after the other in a fresh clone."""
+def made(folder: Path, params: str, command: list[str]) -> float:
+    """Seconds of a command in a fresh clone."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     shutil.copy(ROOT / params, folder / "params.yaml")
-    return [timed(command, folder) for command in commands]
+    return timed(command, folder)
 
 
-def timed(command: list[str], folder: Path) -> tuple[float, float]:
-    begin, used = time.monotonic(), cpu()
+def timed(command: list[str], folder: Path) -> float:
+    begin = time.monotonic()
     run(command, folder)
-    return time.monotonic() - begin, cpu() - used
+    return time.monotonic() - begin
 
 
 def run(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-
-
-def cpu() -> float:
-    """CPU seconds of all children that have ended, and theirs."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":
