@@ -161,6 +161,10 @@ def evaluate(
     """Score a trained encoder by one evaluation; one that trains goes on where it was stopped."""
     from jepa3d.stages.evaluate import evaluate as stage
 
+    if part is not None and (cluster or launch in ("local", "slurm")):
+        raise Problem(
+            "--part: is computed here", "one part is a short training, which ranks do not share", "leave --cluster out"
+        )
     params, layout = _submit(launch, cluster, run, seed, evaluation)
     if params.needs(evaluation) == "features":
         stage(params, layout, run, evaluation, seed, part)

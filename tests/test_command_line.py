@@ -216,3 +216,7 @@ def test_the_version_and_the_help(jepa3d: Callable[..., Said]):
         verb in said.out for verb in ("download", "convert", "patchify", "pretrain", "embed", "evaluate", "report")
     )
     assert "no-such-verb" in jepa3d("no-such-verb").err
+
+
+def test_one_part_of_an_evaluation_is_not_submitted(jepa3d: Callable[..., Said]):
+    assert_problem(jepa3d("evaluate", "jepa", "linear", "--seed", 0, "--part", 0, "--launch", "local"), "--part:")
