@@ -38,12 +38,12 @@ ruleorder: evaluate_launched > evaluate
 
 
 rule evaluate_launched:
+    """Train {wildcards.run} on, seed {wildcards.seed}, on several ranks, for {wildcards.evaluation}."""
     input:
         evaluation_inputs,
         evaluation_parts,
     output:
         result=LAYOUT.evaluation("{run}", "{seed}", "{evaluation}"),
-    """Train {wildcards.run} on, seed {wildcards.seed}, on several ranks, for {wildcards.evaluation}."""
     wildcard_constraints:
         evaluation="|".join(LAUNCHED) or "(?!)",
     retries: 0
