@@ -143,6 +143,7 @@ def test_a_full_disk_in_the_middle_of_a_training_is_a_problem_and_keeps_its_stat
     assert layout.encoder("jepa", 0).exists()
 
 
+@pytest.mark.slow
 def test_every_verb_up_to_the_report_runs_by_hand(
     jepa3d: Callable[..., Said], tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout
 ):

@@ -316,6 +316,7 @@ def last_step(curve: Path) -> int:
     return max([0, *(row["step"] for row in store.read_jsonl(curve))]) if curve.exists() else 0
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_training_ends_in_the_same_bits(
     tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
 ):

@@ -175,6 +175,7 @@ def test_a_rank_that_fails_is_the_one_that_is_shown_and_its_code_is_the_launcher
     assert launching.place.log(store.read_json(launching.place.record)["id"], 1).exists()  # the log stays
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_is_missed_and_the_same_command_starts_again(launching: Launching):
     launcher = launching.start()
     launching.working()
@@ -188,12 +189,14 @@ def test_a_rank_that_is_killed_is_missed_and_the_same_command_starts_again(launc
     assert len(launching.started()) == 4
 
 
+@pytest.mark.slow
 def test_a_job_that_is_told_to_stop_has_another_life(launching: Launching):
     launching.go("requeue")
     assert said(launching.start())[0] == 0
     assert len(launching.started()) == 4  # two lives of two ranks
 
 
+@pytest.mark.slow
 def test_a_job_that_ended_while_nobody_looked_is_not_done_again(launching: Launching):
     launcher = launching.start()
     launching.working()
