@@ -127,7 +127,9 @@ def listed(files: Sequence[Path]) -> list[Item]:
                 f"{given}: no such file or folder", "it was named on the command line", "look for a slip in the path"
             )
         if given.is_file() and given.suffix.lower() not in clouds.ENDINGS:
-            raise Problem(f"{given}: no mesh or cloud by its ending", f"known: {' '.join(clouds.ENDINGS)}", "")
+            raise Problem(
+                f"{given}: no mesh or cloud by its ending", f"known: {' '.join(clouds.ENDINGS)}", "convert it first"
+            )
         for inside in folder.usable(given):
             found += rows_of(given / inside, inside or given.name, str(given / inside))
     return found
@@ -209,7 +211,9 @@ def writer(out: Path) -> Any:
     """How a file of that ending is written; a Problem before any work where it cannot be."""
     known = {".npz": write_npz, ".parquet": write_parquet}
     if out.suffix.lower() not in known:
-        raise Problem(f"{out}: no format that features are written in", f"known endings: {' '.join(known)}", "")
+        raise Problem(
+            f"{out}: no format that features are written in", f"known endings: {' '.join(known)}", "name another file"
+        )
     if out.is_dir():
         raise Problem(f"{out}: is a folder", "the features are one file", "name a file")
     if out.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:

@@ -192,10 +192,18 @@ def _source_ids(path: Path, labels: NDArray[Any]) -> list[str]:
     """`sofa/sofa_0307.ply` -> `sofa_0307`, checked against the labels."""
     names = texts.json_list(path)
     if len(names) != len(labels):
-        raise Problem(f"{path}: {len(names)} names for {len(labels)} shapes", "", "get both files from one copy")
+        raise Problem(
+            f"{path}: {len(names)} names for {len(labels)} shapes",
+            "they are not of one copy",
+            "get both files from one copy",
+        )
     for name, label in zip(names, labels, strict=True):
         if name.split("/")[0] != FORTY[label]:
-            raise Problem(f"{path}: {name} has the label {label} ({FORTY[label]})", "", "get both files from one copy")
+            raise Problem(
+                f"{path}: {name} has the label {label} ({FORTY[label]})",
+                "they are not of one copy",
+                "get both files from one copy",
+            )
     return [name.split("/")[-1].rsplit(".", 1)[0] for name in names]
 
 
@@ -230,7 +238,9 @@ def _dat_pair(path: Path) -> tuple[list[Any], list[Any]]:
     if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(part, list) for part in pair)):
         raise Problem(f"{path}: not a pair of lists", "expected [points, labels]", "get the file again")
     if len(pair[0]) != len(pair[1]):
-        raise Problem(f"{path}: {len(pair[0])} clouds and {len(pair[1])} labels", "", "get the file again")
+        raise Problem(
+            f"{path}: {len(pair[0])} clouds and {len(pair[1])} labels", "each cloud has one", "get the file again"
+        )
     return pair[0], pair[1]
 
 
