@@ -7,11 +7,10 @@ which cancels far from the origin.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -136,16 +135,14 @@ def pairs_torch(
 def fps_numba(points: NDArray[Any], num: int) -> NDArray[np.int64]:
     """Farthest point sampling of a batch [B, P, 3] on the CPU, shapes in parallel."""
     out = np.empty((len(points), num), np.int64)
-    with _numba_threads():
-        kernels.fps(np.ascontiguousarray(points, np.float32), out)
+    _share(kernels.fps, np.ascontiguousarray(points, np.float32), out)
     return out
 
 
 def knn_numba(points: NDArray[Any], queries: NDArray[Any], k: int) -> NDArray[np.int64]:
     """The `k` nearest of points [B, P, 3] to queries [B, N, 3] on the CPU, shapes in parallel."""
     out = np.empty((*queries.shape[:2], k), np.int64)
-    with _numba_threads():
-        kernels.knn(np.ascontiguousarray(points, np.float32), np.ascontiguousarray(queries, np.float32), out)
+    _share(kernels.knn, np.ascontiguousarray(points, np.float32), np.ascontiguousarray(queries, np.float32), out)
     return out
 
 
@@ -154,17 +151,15 @@ def pairs_numba(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """`count_pairs` on the CPU, shapes in parallel."""
     counts, nearest = np.empty((len(points), bins), np.int64), np.empty(points.shape[:2])
-    with _numba_threads():
-        kernels.pairs(np.ascontiguousarray(points), np.ascontiguousarray(scale), counts, nearest)
+    _share(kernels.pairs, np.ascontiguousarray(points), np.ascontiguousarray(scale), counts, nearest)
     return counts, nearest
 
 
-@contextlib.contextmanager
-def _numba_threads() -> Iterator[None]:
-    """numba with our number of threads. It may share OpenMP with torch, whose number is put back afterwards."""
-    of_torch = torch.get_num_threads()
-    numba.set_num_threads(min(workers(), numba.config.NUMBA_NUM_THREADS))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(of_torch)
+def _share(kernel: Callable[..., None], *arrays: NDArray[Any]) -> None:
+    """Run a kernel over a batch whose shapes are shared out to threads."""
+    count = min(workers(), len(arrays[0]))
+    if count <= 1:
+        kernel(*arrays)
+        return
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(kernel, *(np.array_split(array, count) for array in arrays)))

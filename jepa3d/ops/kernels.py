@@ -1,4 +1,8 @@
-"""The numba kernels of `geometry`: compiled loops over one shape, shapes in parallel. Arrays in, arrays filled."""
+"""The numba kernels of `geometry`: compiled loops over the shapes of a batch. Arrays in, arrays filled.
+
+They let go of the interpreter's lock, so that threads can share a batch. numba's own `parallel=True` takes longer to
+compile, which every fresh environment waits for, and shares its number of threads with torch.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ import numpy as np
 _ORDER = {"nsz", "nnan"}  # lets the compiler vectorise minima and maxima; sums are never reordered
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_ORDER)
+@numba.njit(cache=True, nogil=True, fastmath=_ORDER)
 def fps(points: Any, out: Any) -> None:
-    for b in numba.prange(len(points)):
+    for b in range(len(points)):
         _fps_one(points[b], out[b])
 
 
@@ -36,9 +40,9 @@ def _fps_one(points: Any, out: Any) -> None:
         out[step] = last
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_ORDER)
+@numba.njit(cache=True, nogil=True, fastmath=_ORDER)
 def knn(points: Any, queries: Any, out: Any) -> None:
-    for b in numba.prange(len(points)):
+    for b in range(len(points)):
         _knn_one(points[b], queries[b], out[b])
 
 
@@ -76,7 +80,8 @@ def _knn_one(points: Any, queries: Any, out: Any) -> None:
                 near[j], index[j] = near[j - 1], index[j - 1]
                 j -= 1
             near[j], index[j] = value, position
-        out[n, :] = index[:k]
+        for i in range(k):  # not as one slice: numba takes seconds longer to compile that
+            out[n, i] = index[i]
 
 
 @numba.njit(cache=True, fastmath=_ORDER)
@@ -89,9 +94,9 @@ def _pass(distance: Any, bound: Any, near: Any, index: Any) -> int:
     return count
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_ORDER)
+@numba.njit(cache=True, nogil=True, fastmath=_ORDER)
 def pairs(points: Any, scale: Any, counts: Any, nearest: Any) -> None:
-    for b in numba.prange(len(points)):
+    for b in range(len(points)):
         _pairs_one(points[b], scale[b], counts[b], nearest[b])
 
 
