@@ -90,7 +90,10 @@ def _harmonics(centred: Float[Tensor, "B P 3"], radius: Float[Tensor, "B P"]) ->
     """
     direction = torch.complex(centred[..., 0], centred[..., 2]) / radius.clamp_min(1e-12)
     scale = radius.mean(dim=1).clamp_min(1e-12)
-    folds = [(radius * direction**k).mean(dim=1).abs() / scale for k in range(2, 2 + HARMONICS)]
+    power, folds = direction, []
+    for _ in range(HARMONICS):
+        power = power * direction  # many times as fast as direction**k
+        folds.append((radius * power).mean(dim=1).abs() / scale)
     return torch.stack(folds, dim=1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -97,11 +98,16 @@ def hierarchical_interval(
     deviation, exact for normal seeds. A single seed has no known spread: then the interval is that of the shapes
     alone, and whoever reads it has to know.
     """
+    return _two_level(tuple(map(float, by_shape)), tuple(map(float, by_seed)), seed, draws)
+
+
+@lru_cache(maxsize=4096)  # the report's tables, pictures and files ask for the same cells
+def _two_level(by_shape: tuple[float, ...], by_seed: tuple[float, ...], seed: int, draws: int) -> Interval:
     random = np.random.default_rng(derive(seed, "hierarchical"))
     mean, std = mean_std(by_seed)
     moved = np.zeros(draws)
     if len(by_shape):
-        values, counts = np.unique(np.asarray(by_shape, np.float64), return_counts=True)
+        values, counts = np.unique(by_shape, return_counts=True)
         centred = values - values @ counts / len(by_shape)
         moved += resampled_means(centred, counts, draws, random)
     if len(by_seed) > 1 and std > 0:
