@@ -39,15 +39,22 @@ def begin(stamp: Mapping[str, Any]) -> None:
     _job.update(stamp)
 
 
-def note(path: Path, content: Path) -> None:
-    """Write the record of an output that is about to get its name; nothing for any other file."""
+def of(path: Path, content: Path) -> dict[str, Any]:
+    """The record of an output that is about to get its name; empty for any other file."""
     place = place_of(path)
     if place is None or _job.get("verb") != place.verb:
-        return
+        return {}
     with content.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    record = {"sha256": digest, "bytes": content.stat().st_size, "stamp": _job, "made": circumstances()}
-    _write(Layout(place.results).record(place), {**record, "seal": seal(record)})
+    record = {"sha256": digest, "bytes": content.stat().st_size, "stamp": dict(_job), "made": circumstances()}
+    return {**record, "seal": seal(record)}
+
+
+def note(path: Path, record: Mapping[str, Any]) -> None:
+    """Write down what `of` found, if it found anything."""
+    place = place_of(path)
+    if place is not None and record:
+        _write(Layout(place.results).record(place), record)
 
 
 def read(path: Path) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ CHUNK = 1 << 20
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary neighbour that takes `path`'s place when the block ends well, and vanishes when it does not."""
+def replacing(path: Path, draft: bool = False) -> Iterator[Path]:
+    """A temporary neighbour that takes `path`'s place when the block ends well, and vanishes when it does not.
+
+    A draft is not flushed: it is moved to its place later, through this same function.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -40,11 +44,15 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        records.note(path, temporary)
+        if not draft:
+            with ThreadPoolExecutor(1) as thread:  # the disk is busy while the bytes are hashed
+                flushed = thread.submit(_sync, temporary)
+                record = records.of(path, temporary)
+                flushed.result()
+            records.note(path, record)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        with contextlib.suppress(OSError):  # not every file system can, with a folder
+            _sync(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
@@ -163,9 +171,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def create_h5(path: Path, provenance: Mapping[str, Any]) -> Iterator[h5py.File]:
+def create_h5(path: Path, provenance: Mapping[str, Any], draft: bool = False) -> Iterator[h5py.File]:
     """A new HDF5 file, published when the block ends well."""
-    with replacing(path) as temporary:
+    with replacing(path, draft) as temporary:
         try:
             with h5py.File(temporary, "w") as file:
                 file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
@@ -331,13 +339,12 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every file system can
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_with(path: Path, write: Callable[[Path], None]) -> None:

@@ -63,7 +63,7 @@ def convert(params: config.Params, layout: Layout, dataset: str) -> None:
         tempfile.TemporaryDirectory(prefix=f".{dataset}.", suffix=".tmp", dir=target.parent) as folder,
     ):
         draft, whole = Path(folder) / "draft.h5", Path(folder) / "whole.h5"
-        with store.create_h5(draft, provenance) as file, ThreadPoolExecutor(1) as writer:
+        with store.create_h5(draft, provenance, draft=True) as file, ThreadPoolExecutor(1) as writer:
             for name, value in (("classes", classes), ("parts", parts), ("config", config.slice_of(settings))):
                 file.attrs[name] = json.dumps(value)
             found = Found(file, writer, bool(parts), expected)
@@ -178,7 +178,7 @@ class Found:
 
 def compact(draft: Path, whole: Path, provenance: dict[str, Any]) -> None:
     """The draft again with contiguous arrays of the length that was found, block by block."""
-    with store.open_h5(draft) as source, store.create_h5(whole, provenance) as file:
+    with store.open_h5(draft) as source, store.create_h5(whole, provenance, draft=True) as file:
         for name in source.attrs:
             file.attrs[name] = source.attrs[name]
         count = len(source["id"])
