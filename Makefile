@@ -5,6 +5,7 @@ CORES  ?= all
 FLAGS  ?=
 BIN     = $(VENV)/bin
 READY   = $(VENV)/ready
+unexport PYTHONDONTWRITEBYTECODE # what is imported is compiled once; pip would compile ten times as much
 
 .PHONY: all setup test test-slow test-slurm campaign lint record pull gc clean help
 
@@ -47,6 +48,6 @@ help:                     ## this list
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"jepa3d needs Python 3.11 to 3.13; {sys.executable} is {v[0]}.{v[1]}: give another with make PYTHON=python3.12 all")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --requirement requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/pip install --quiet --no-compile --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
 	@touch $@
