@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from jepa3d import store
+from jepa3d import records, store
 from jepa3d.problem import Problem
 
 
@@ -86,6 +86,21 @@ def test_a_disk_that_refuses_is_a_problem_and_leaves_no_partial_output(
     assert files(tmp_path) == ["metrics.json"]
 
 
+def test_a_disk_that_is_full_at_the_last_flush_changes_neither_an_output_nor_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    target = tmp_path / "results" / "canonical" / "toys.h5"
+    store.write_h5(target, {"points": np.zeros(3)}, store.stamp("convert", {}))
+    before, record = target.read_bytes(), records.read(target)
+    assert record is not None
+    monkeypatch.setattr(store, "_sync", fail_with(errno.ENOSPC))
+    with pytest.raises(Problem, match="cannot be written"):
+        store.write_h5(target, {"points": np.ones(3)}, store.stamp("convert", {}))
+    assert target.read_bytes() == before
+    assert records.read(target) == record
+    assert files(target.parent) == ["toys.h5"]
+
+
 def test_a_folder_that_cannot_be_made_is_a_problem(tmp_path: Path):
     (tmp_path / "results").write_text("a file where the folder should be")
     with pytest.raises(Problem, match="cannot be written"):
@@ -99,7 +114,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 import torch
-from jepa3d import store
+from jepa3d import records, store
 from jepa3d.problem import Problem
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))   # writes beyond this fail as on a full disk
