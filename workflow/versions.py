@@ -18,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,8 +81,11 @@ def pull() -> int:
     """The results that dvc.lock names, from the remote or, where there is none, from DVC's own cache."""
     remotes = subprocess.run(["dvc", "remote", "list"], capture_output=True, text=True, check=False).stdout.split()
     command = ("dvc", "pull") if remotes else ("dvc", "checkout")
-    if run(*command) and (code := run(*command)):  # the one after a killed pull may only find out what is missing
-        return code
+    if run(*command):
+        # DVC remembers outside the folder what it has seen; after a killed pull it may take for there what is not
+        with tempfile.TemporaryDirectory() as forgetful:
+            if code := run(*command, DVC_SITE_CACHE_DIR=forgetful):
+                return code
     with alone():
         files, judged = judge()
         adopt(files, judged)
