@@ -114,7 +114,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 import torch
-from jepa3d import records, store
+from jepa3d import store
 from jepa3d.problem import Problem
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))   # writes beyond this fail as on a full disk

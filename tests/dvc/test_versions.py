@@ -180,7 +180,7 @@ def test_a_killed_pull_and_a_killed_push_are_mended_by_the_next(clone: Clone, tm
         process = here.start("dvc", "push")
         time.sleep(moment)
         here.kill(process, everything=True)
-    pushed = here.run("dvc", "push", DVC_SITE_CACHE_DIR=str(tmp_path / "forgetful"))  # as docs/versioning.md says
+    pushed = here.dvc("push")
     again = clone("copy")
     again.dvc("remote", "add", "--local", "--default", "--force", "second", str(tmp_path / "second"))
     pulled = again.run("python", "workflow/versions.py", "pull", check=False)
