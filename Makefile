@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 READY   = $(VENV)/ready
 unexport PYTHONDONTWRITEBYTECODE # what is imported is compiled once; pip would compile ten times as much
 
-.PHONY: all setup test test-slow test-slurm campaign lint record pull gc clean help
+.PHONY: all setup test test-slow test-slurm campaign lint record push pull gc clean help
 
 all: $(READY)             ## build the chosen study: tables in results/report/index.html
 	@. $(BIN)/activate && snakemake --cores $(CORES) all $(FLAGS)
@@ -31,6 +31,9 @@ lint: $(READY)            ## formatting, lint, types, floors
 
 record: $(READY)          ## after `make all`: let DVC know what the results are
 	@. $(BIN)/activate && python workflow/versions.py record
+
+push: $(READY)            ## share the files of this version through the DVC remote
+	@. $(BIN)/activate && python workflow/versions.py push
 
 pull: $(READY)            ## this commit's results, from the DVC remote, so that nothing has to be done again
 	@. $(BIN)/activate && python workflow/versions.py pull

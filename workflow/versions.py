@@ -1,7 +1,8 @@
-"""DVC over Snakemake: a stage of dvc.yaml, and the Makefile's `record` and `pull`.
+"""DVC over Snakemake: a stage of dvc.yaml, and the Makefile's `record`, `push` and `pull`.
 
     python workflow/versions.py stage RULE... all_VERB     run these rules for this target, and no others
     python workflow/versions.py record                     after `snakemake all`: let DVC know
+    python workflow/versions.py push                       share the files that dvc.lock names
     python workflow/versions.py pull                       get the results of this commit, and let Snakemake know
 
 DVC decides by hashes. Snakemake decides by times and by notes in .snakemake/, which a clone does not have and which
@@ -18,7 +19,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +38,8 @@ def main() -> int:
             return stage(rules)
         case ["record"]:
             return record()
+        case ["push"]:
+            return push()
         case ["pull"]:
             return pull()
     print(__doc__, file=sys.stderr)
@@ -73,19 +75,22 @@ def record() -> int:
         if code := run("dvc", "commit", "--force", "--quiet"):
             return code
         adopt(files, judged)
-    print("recorded in dvc.lock: commit it with git, and 'dvc push' shares the files")
+    print("recorded in dvc.lock: commit it with git, and 'make push' shares the files")
     return 0
+
+
+def push() -> int:
+    """Copy to the remote what it lacks of the files that dvc.lock names."""
+    forget()
+    return run("dvc", "push")
 
 
 def pull() -> int:
     """The results that dvc.lock names, from the remote or, where there is none, from DVC's own cache."""
     remotes = subprocess.run(["dvc", "remote", "list"], capture_output=True, text=True, check=False).stdout.split()
-    command = ("dvc", "pull") if remotes else ("dvc", "checkout")
-    if run(*command):
-        # DVC remembers outside the folder what it has seen; after a killed pull it may take for there what is not
-        with tempfile.TemporaryDirectory() as forgetful:
-            if code := run(*command, DVC_SITE_CACHE_DIR=forgetful):
-                return code
+    forget()
+    if code := run("dvc", "pull" if remotes else "checkout"):
+        return code
     with alone():
         files, judged = judge()
         adopt(files, judged)
@@ -94,6 +99,19 @@ def pull() -> int:
     else:
         print("not everything is here, or params.yaml is another: 'snakemake -n all' says what would be made")
     return 0
+
+
+def forget() -> None:
+    """Drop DVC's list of the files to transfer, so that it is made anew.
+
+    DVC keeps that list outside the folder, writes it output by output, and takes it for whole as soon as it is there.
+    After a killed push or pull it may lack outputs, which the next one would neither transfer nor miss.
+    """
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    with Repo() as repo, contextlib.suppress(LockError), repo.lock:  # who holds the lock is named by the command itself
+        repo.drop_data_index()
 
 
 # ---- what is current

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -180,11 +181,46 @@ def test_a_killed_pull_and_a_killed_push_are_mended_by_the_next(clone: Clone, tm
         process = here.start("dvc", "push")
         time.sleep(moment)
         here.kill(process, everything=True)
-    pushed = here.dvc("push")
+    pushed = here.versions("push")
     again = clone("copy")
     again.dvc("remote", "add", "--local", "--default", "--force", "second", str(tmp_path / "second"))
     pulled = again.run("python", "workflow/versions.py", "pull", check=False)
     assert "everything is here and current" in pulled, f"the push said\n{pushed}\nand the pull\n{pulled}"
+    again.assert_nothing_to_do()
+
+
+KILLED_WHEN_HALF_COUNTED = """
+import os, signal, sys
+from dvc.cli import main
+import dvc_data.index.collect
+of = sys.modules["dvc_data.index.collect"]
+collect, done = of._collect_from_index, []
+
+def some(*args, **options):
+    if len(done) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done.append(collect(*args, **options))
+
+of._collect_from_index = some
+main(sys.argv[1:])
+"""
+
+
+def test_a_list_of_files_that_a_killed_command_left_incomplete_is_not_believed(clone: Clone, tmp_path: Path):
+    """DVC writes its list of what to transfer output by output, and takes it for whole as soon as it is there."""
+    here = clone()
+    killed = here.start("python", "-c", KILLED_WHEN_HALF_COUNTED, "pull")
+    assert killed.wait() == -signal.SIGKILL
+    assert "everything is here and current" in here.versions("pull")
+    here.assert_nothing_to_do()
+    second = ("remote", "add", "--local", "--default", "--force", "second", str(tmp_path / "second"))
+    here.dvc(*second)
+    killed = here.start("python", "-c", KILLED_WHEN_HALF_COUNTED, "push")
+    assert killed.wait() == -signal.SIGKILL
+    here.versions("push")
+    again = clone("copy")
+    again.dvc(*second)
+    assert "everything is here and current" in again.versions("pull")
     again.assert_nothing_to_do()
 
 
