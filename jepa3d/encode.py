@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jepa3d import config, parallel, store
+from jepa3d import config, store
 from jepa3d.datasets import SetAside, Shape, folder
 from jepa3d.foreign import clouds
 from jepa3d.nets.pretrained import LoadedEncoder, load
@@ -145,11 +145,10 @@ def rows_of(path: Path, id: str, name: str) -> list[Item]:
 
 
 def shapes(items: Sequence[Item], chosen: folder.Config) -> Generator[Shape | SetAside, None, None]:
-    """One for each item, in their order; files of one shape are read by several processes."""
+    """One for each item, in their order; many files of one shape are read by several processes."""
     single = [item.entry for item in items if not item.table]
-    over = parallel.tmap if all(entry.path.lower().endswith(".npy") for entry in single) else parallel.imap
-    one = partial(folder.shape, config=chosen)
-    ready = iter(over(one, single)) if len(single) > FEW else map(one, single)
+    few = len(single) <= FEW
+    ready = map(partial(folder.shape, config=chosen), single) if few else folder.each(single, chosen)
     for (path, is_table), group in itertools.groupby(items, lambda item: (item.entry.path, item.table)):
         entries = [item.entry for item in group]
         yield from table(Path(path), entries, chosen) if is_table else itertools.islice(ready, len(entries))

@@ -1,10 +1,12 @@
-"""Work over many items: in several processes, in the order of the items, with progress shown."""
+"""Work over many items: in several processes or threads, or here, in the order of the items, with progress shown."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
@@ -14,6 +16,9 @@ from jepa3d.progress import track
 Item = TypeVar("Item")
 Out = TypeVar("Out")
 CHUNK = 16  # items that a worker takes at once; four such chunks a worker are in flight
+AHEAD = 64  # files that the system is told of at once, while as many are read
+BEGINNING = 1 << 20  # bytes of each that it is told of; the rest of a larger file it fetches by itself
+SLOW = 5e-4  # seconds to open a file, from which on waiting costs more than threads do
 
 
 def workers() -> int:
@@ -29,9 +34,48 @@ def imap(function: Callable[[Item], Out], items: Sequence[Item], label: str = ""
 
 
 def tmap(function: Callable[[Item], Out], items: Sequence[Item], label: str = "") -> Iterator[Out]:
-    """The same with threads: for work that is mostly reading, where sending arrays between processes costs more."""
+    """The same with threads: for work that waits, or lets go of the interpreter's lock for long."""
     found = _over(ThreadPoolExecutor, function, items)
     return track(found, len(items), label) if label else found
+
+
+def read_ahead(
+    function: Callable[[Item], Out], items: Sequence[Item], paths: Sequence[str], label: str = ""
+) -> Iterator[Out]:
+    """The same for work that is mostly reading one small file an item, `paths[i]` for `items[i]`.
+
+    It is done here, by one thread, and the system is told in time which files come next, so that none is waited for:
+    threads would spend more on handing each other the interpreter's lock, and processes on sending arrays. Where files
+    are slow to open, as over a network, threads it is.
+    """
+    found = _read_ahead(function, items, paths)
+    return track(found, len(items), label) if label else found
+
+
+def _read_ahead(function: Callable[[Item], Out], items: Sequence[Item], paths: Sequence[str]) -> Iterator[Out]:
+    begin = time.perf_counter()
+    told = _tell(paths[:AHEAD])
+    if not told or time.perf_counter() - begin > SLOW * told:
+        yield from _over(ThreadPoolExecutor, function, items)
+        return
+    for start in range(0, len(items), AHEAD):
+        _tell(paths[start + AHEAD : start + 2 * AHEAD])
+        yield from map(function, items[start : start + AHEAD])
+
+
+def _tell(paths: Sequence[str]) -> int:
+    """Let the system begin to fetch these files, and return how many there were to tell of: none where it has no such
+    call. What is wrong with a file, its reader will find."""
+    told = 0
+    for path in paths if hasattr(os, "posix_fadvise") else ():
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                os.posix_fadvise(handle, 0, BEGINNING, os.POSIX_FADV_WILLNEED)
+                told += 1
+            finally:
+                os.close(handle)
+    return told
 
 
 def _processes(count: int) -> Executor:

@@ -134,10 +134,17 @@ def number(found: Survey) -> int:
 def shapes(found: Survey, raw: Path, config: Config) -> Iterator[Shape | SetAside]:
     yield from (SetAside(name, place.outside) for name, place in found.places.items() if place.outside)
     single, many = entries(found, config, raw)
-    over = parallel.tmap if all(entry.path.lower().endswith(".npy") for entry in single) else parallel.imap
-    yield from over(partial(shape, config=config), single, "reading")
+    yield from each(single, config, "reading")
     for path, listed in many.items():
         yield from rows(Path(path), listed, config)
+
+
+def each(single: Sequence[Entry], config: Config, label: str = "") -> Iterator[Shape | SetAside]:
+    """The one shape of each of these files. All but the plainest format take longer to understand than to read."""
+    one, paths = partial(shape, config=config), [entry.path for entry in single]
+    if all(path.lower().endswith(".npy") for path in paths):
+        return parallel.read_ahead(one, single, paths, label)
+    return parallel.imap(one, single, label)
 
 
 def shape(entry: Entry, config: Config) -> Shape | SetAside:
@@ -197,7 +204,8 @@ def placed(points: NDArray[Any], config: Config) -> Float32[np.ndarray, "P 3"]:
         if config.up != "y":
             found = np.stack([found[:, axis] * kind(sign) for axis, sign in TO_Y[config.up]], axis=1)
         found = np.ascontiguousarray(found, np.float32)
-    if not np.isfinite(found).all():
+        finite = np.isfinite(found.sum())  # of all, where this says so; it may overflow
+    if not finite and not np.isfinite(found).all():
         raise Problem("its coordinates are too large for float32" if np.isfinite(points).all() else NOT_FINITE)
     return found
 

@@ -116,8 +116,10 @@ def load(item: Item, folder: str, config: Config) -> Shape | SetAside:
 def read(raw: Path, config: Config) -> Iterator[Shape | SetAside]:
     found = locate(raw, config)
     listed = items(found, config)
-    roots.check_complete([f"{found.folder}/{CLOUDS}/{item.name}.npy" for item in listed])
-    return parallel.tmap(partial(load, folder=str(found.folder / CLOUDS), config=config), listed, "ShapeNet-55")
+    paths = [f"{found.folder}/{CLOUDS}/{item.name}.npy" for item in listed]
+    roots.check_complete(paths)
+    one = partial(load, folder=str(found.folder / CLOUDS), config=config)
+    return parallel.read_ahead(one, listed, paths, "ShapeNet-55")
 
 
 def count(raw: Path, config: Config) -> int:

@@ -108,8 +108,6 @@ class Found:
             self._begin(len(shape.points))
         row = len(self.id) % len(self.block["points"])
         self.block["points"][row] = shape.points
-        np.minimum(self.low, shape.points, out=self.low)
-        np.maximum(self.high, shape.points, out=self.high)
         if self.has_parts:
             self.block["part"][row] = -1 if shape.part is None else shape.part
         self.label.append(int(shape.label))
@@ -130,7 +128,6 @@ class Found:
 
     def _begin(self, points: int) -> None:
         self.points = points
-        self.low, self.high = np.full((points, 3), np.inf, np.float32), np.full((points, 3), -np.inf, np.float32)
         rows = max(1, BLOCK // (points * 12))
         shapes = {"points": ((points, 3), np.float32), "part": ((points,), np.int16)}
         for name in ("points", "part") if self.has_parts else ("points",):
@@ -152,6 +149,9 @@ class Found:
             self.writing.result()
 
     def _write(self, start: int, end: int) -> None:
+        points = self.written["points"][: end - start]
+        self.low = np.minimum(self.low, points.min(0, initial=np.inf))
+        self.high = np.maximum(self.high, points.max(0, initial=-np.inf))
         for name, block in self.written.items():
             if self.expected is None:
                 self.file[name].resize(end, axis=0)
