@@ -58,9 +58,11 @@ def _read_ahead(function: Callable[[Item], Out], items: Sequence[Item], paths: S
     if not told or time.perf_counter() - begin > SLOW * told:
         yield from _over(ThreadPoolExecutor, function, items)
         return
-    for start in range(0, len(items), AHEAD):
-        _tell(paths[start + AHEAD : start + 2 * AHEAD])
-        yield from map(function, items[start : start + AHEAD])
+    with ThreadPoolExecutor(1) as teller:
+        for start in range(0, len(items), AHEAD):
+            telling = teller.submit(_tell, paths[start + AHEAD : start + 2 * AHEAD])
+            yield from map(function, items[start : start + AHEAD])
+            telling.result()
 
 
 def _tell(paths: Sequence[str]) -> int:
