@@ -107,10 +107,10 @@ def forget() -> None:
     DVC keeps that list outside the folder, writes it output by output, and takes it for whole as soon as it is there.
     After a killed push or pull it may lack outputs, which the next one would neither transfer nor miss.
     """
-    from dvc.lock import LockError
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo() as repo, contextlib.suppress(LockError), repo.lock:  # who holds the lock is named by the command itself
+    with contextlib.suppress(DvcException), Repo() as repo, repo.lock:  # what is wrong, the command itself will say
         repo.drop_data_index()
 
 

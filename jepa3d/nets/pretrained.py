@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,13 +44,15 @@ class LoadedEncoder:
     def embed(self, points: Any) -> Float[Tensor, "B F"]:
         """Pooled features [B, F] of clouds."""
         home = points.device if isinstance(points, Tensor) else torch.device("cpu")
-        return torch.cat([self.pooled(patches).to(home) for patches in self._patches(points)])
+        clouds = as_clouds(points, self.scheme.points)
+        return in_one(map(self.pooled, self._patches(clouds)), len(clouds), home)
 
     @torch.no_grad()
     def tokens(self, points: Any) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N D"]]:
         """Patch centres and patch features of clouds."""
         home = points.device if isinstance(points, Tensor) else torch.device("cpu")
-        pieces = [(patches.centres.to(home), self.module(patches).to(home)) for patches in self._patches(points)]
+        clouds = as_clouds(points, self.scheme.points)
+        pieces = [(patches.centres.to(home), self.module(patches).to(home)) for patches in self._patches(clouds)]
         centres, tokens = zip(*pieces, strict=True)
         return torch.cat(centres), torch.cat(tokens)
 
@@ -74,9 +76,9 @@ class LoadedEncoder:
         features: Tensor = self.module.pool(self.module(patches))  # type: ignore[operator]
         return features
 
-    def _patches(self, points: Any) -> Iterator[Patches]:
+    def _patches(self, clouds: Any) -> Iterator[Patches]:
         """The patches of all clouds, batch by batch."""
-        clouds, size = as_clouds(points, self.scheme.points), self.batch_size
+        size = self.batch_size
         for start in range(0, max(len(clouds), 1), size):
             part = clouds[start : start + size]
             alike = [cloud[None] for cloud in part] if isinstance(part, list) else [part]
@@ -84,6 +86,18 @@ class LoadedEncoder:
             for at, batch in enumerate(alike):
                 chosen.append(choose_points(numbers(batch, start + at).to(self.device), self.scheme))
             yield patchify(torch.cat(chosen), self.scheme.levels[0])
+
+
+def in_one(pieces: Iterable[Float[Tensor, "b F"]], count: int, home: torch.device) -> Float[Tensor, "B F"]:
+    """The rows of all pieces, `count` in all, filled in as they come: thousands of small pieces that are kept would
+    keep the memory between them from being used again, gigabytes in the end."""
+    found, start = torch.empty(0), 0
+    for piece in pieces:
+        if not start:
+            found = torch.empty(count, piece.shape[1], dtype=piece.dtype, device=home)
+        found[start : start + len(piece)] = piece
+        start += len(piece)
+    return found
 
 
 def as_clouds(points: Any, least: int) -> Tensor | NDArray[Any] | list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from jepa3d import batches, config, store
 from jepa3d.layout import Layout
@@ -58,10 +59,12 @@ def features(
     """Pooled features [n, F] of every shape of a source, in its order, from the cached patches."""
     size = loaded.batch_size
     starts = range(0, len(source), size)
-    pieces = []
-    for start in track(starts, len(starts), label):
+
+    def pooled(start: int) -> Tensor:
         index = np.arange(start, min(start + size, len(source)))
         keys = torch.zeros(len(index), dtype=torch.long)
         batch = batches.to_device(source.rows(index), device, keys, None)
-        pieces.append(loaded.pooled(batch.patches()).float().cpu().numpy())
-    return np.concatenate(pieces)
+        return loaded.pooled(batch.patches()).float()
+
+    pieces = map(pooled, track(starts, len(starts), label))
+    return pretrained.in_one(pieces, len(source), torch.device("cpu")).numpy()

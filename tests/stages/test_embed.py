@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,3 +92,43 @@ def test_without_an_encoder_the_command_that_makes_it_is_named(params: config.Pa
     with pytest.raises(Problem, match="no such file") as caught:
         stage.embed(params, layout, "jepa", "toys", 0)
     assert "jepa3d pretrain jepa --seed 0" in caught.value.mend
+
+
+OF_MANY = """
+import resource, sys
+import numpy as np, torch
+from jepa3d import batches, config
+from jepa3d.nets import pretrained
+from jepa3d.nets.encoder import Encoder
+from jepa3d.stages import embed
+
+torch.set_num_threads(2)
+scheme = config.Scheme(points=64, levels=[{"num": 16, "size": 8}])
+loaded = pretrained.LoadedEncoder(Encoder(config.Model(width=24, depth=1, heads=1)), scheme, {})
+draw = np.random.default_rng(0)
+points = draw.normal(size=(256, 64, 3)).astype(np.float32)
+indices = [draw.integers(64, size=size).astype(np.uint16) for size in ((256, 16), (256, 16, 8))]
+some = batches.Arrays(points, *indices, np.zeros(256, np.int64))
+
+class Source:
+    def __init__(self, count): self.count = count
+    def __len__(self): return self.count
+    def rows(self, index): return batches.Arrays._make(array[index % 256] for array in some)
+
+def take(count):
+    if sys.argv[1] == "stage":
+        made = embed.features(loaded, Source(count), torch.device("cpu"), "")
+    else:
+        made = loaded.embed(np.resize(points, (count, 64, 3)))
+    assert made.shape == (count, 48)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+print(-take(1000) + take(20000))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of", ["stage", "user"])
+def test_memory_does_not_grow_with_the_number_of_shapes(of: str):
+    said = subprocess.run([sys.executable, "-c", OF_MANY, of], check=True, capture_output=True, text=True).stdout
+    assert float(said) < 60  # MB; the features of 19,000 shapes are 4, and it was hundreds
