@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa3d import config
+from jepa3d.ops.largest import largest
 
 
 class TwoStage(nn.Module):
@@ -35,14 +36,14 @@ class TwoStage(nn.Module):
         points = patches.shape[-2]
         x = F.relu(self.point_norm(self.point(patches.reshape(-1, 3))), inplace=True)
         x = self.lift(x).view(-1, points, self.lift.out_features)
-        top = x.amax(1, keepdim=True)
+        top = largest(x)
         if self.split:
             half = self.lift.out_features
-            x = F.linear(x, self.join.weight[:, half:]) + F.linear(top, self.join.weight[:, :half])
+            x = F.linear(x, self.join.weight[:, half:]).add_(F.linear(top, self.join.weight[:, :half]))
         else:
             x = self.join(torch.cat([top.expand_as(x), x], -1))
         x = F.relu(self.join_norm(x.flatten(0, 1)), inplace=True)
-        return self.out(x).view(*patches.shape[:-1], self.out.out_features).amax(-2)
+        return largest(self.out(x).view(*patches.shape[:-1], self.out.out_features)).squeeze(-2)
 
 
 class Single(nn.Module):
@@ -58,7 +59,7 @@ class Single(nn.Module):
         self.width = width
 
     def forward(self, patches: Float[Tensor, "*B K 3"]) -> Float[Tensor, "*B D"]:
-        return self.mlp(patches.reshape(-1, 3)).view(*patches.shape[:-1], self.width).amax(-2)
+        return largest(self.mlp(patches.reshape(-1, 3)).view(*patches.shape[:-1], self.width)).squeeze(-2)
 
 
 class Sinusoidal(nn.Module):
