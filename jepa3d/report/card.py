@@ -94,7 +94,8 @@ def training(params: config.Params, study: Study, run: str, entry: config.Run) -
         devices = ", ".join(sorted({str(cost.get("device", "?")) for cost in costs}))
         threads = ", ".join(sorted({str(cost.get("threads", "?")) for cost in costs}))
         said.append(
-            f"One seed took {seconds / 60:.1f} minutes on {devices} with {threads} threads, mean of {len(costs)}."
+            f"One seed took {seconds / 60:.1f} minutes on {devices} with {threads} "
+            f"thread{'s' * (threads != '1')}, mean of {len(costs)}."
         )
     return said
 
