@@ -1,4 +1,4 @@
-"""The max over the points of a patch, with a backward pass that the CPU does in a third of the time."""
+"""The max over the points of a patch, with a backward pass that is cheap on the CPU."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch.autograd.function import once_differentiable
 def largest(x: Float[Tensor, "*B K D"]) -> Float[Tensor, "*B 1 D"]:
     """`x.amax(-2, keepdim=True)`, gradient included to the bit: equal maxima share it evenly.
 
-    torch's own backward counts the ties as integers of 64 bits and multiplies by booleans, in five passes over the
-    whole of x; on the CPU that is a twentieth of a pretraining step (`benchmarks/step.py`). Elsewhere torch's own.
+    torch's own backward counts the ties as integers of 64 bits and multiplies by booleans, in several passes over the
+    whole of x; on the CPU that is a good part of what a tokenizer costs.
+    On other devices, and where the step is compiled, it is torch's own.
     """
     if x.requires_grad and x.device.type == "cpu" and not torch.compiler.is_compiling():
         result: Tensor = _Largest.apply(x)
