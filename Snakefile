@@ -1,15 +1,17 @@
 """3D-JEPA from raw archive to final tables. `snakemake --cores all all` builds the study that params.yaml chooses.
 
-Every rule is one `jepa3d VERB ...`: any line that Snakemake prints can be copied and run by hand. This file imports
-floor 0 of the package only, so a dry run needs no torch.
+Every rule is one `jepa3d VERB ...`: any line that Snakemake prints can be copied and run by hand. Nothing
+that is imported here imports torch, so a dry run needs none.
 """
 
 import os
 from pathlib import Path
 
-from jepa3d import config as configuration
-from jepa3d import leftover
+from jepa3d import project
+from jepa3d.launch import leftover
 from jepa3d.layout import Layout
+from jepa3d.params import run_slice as slice_of_run
+from jepa3d.params import slice_of
 from jepa3d.problem import Problem
 from snakemake.exceptions import WorkflowError
 
@@ -23,7 +25,7 @@ TUNING_CLUSTER = config.get("tuning", "")  # another: long fine-tunings are, too
 GPUS = int(config.get("gpus", 0))  # of one ordinary job that runs an encoder, on Slurm
 
 try:
-    PARAMS = configuration.load(PARAMS_FILE)
+    PARAMS = project.load(PARAMS_FILE)
 except Problem as problem:
     raise WorkflowError(str(problem))
 

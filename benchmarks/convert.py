@@ -32,10 +32,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jepa3d import store
 from jepa3d.datasets import shapenet55
 from jepa3d.layout import Layout
 from jepa3d.parallel import workers
+from jepa3d.results import store
 from jepa3d.stages.convert import convert
 
 

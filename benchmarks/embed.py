@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from common import arguments, rounds, show
 
-from jepa3d import config
-from jepa3d.batches import Arrays, InMemory
-from jepa3d.nets.encoder import Encoder
-from jepa3d.nets.exported import run_onnx, to_onnx, to_torchscript
+from jepa3d.encoders.transformer import Encoder
 from jepa3d.nets.patches import Patches, patchify
-from jepa3d.nets.pretrained import LoadedEncoder
 from jepa3d.ops.geometry import fps_numba, knn_numba
+from jepa3d.params import Model, Scheme
+from jepa3d.pretrained import LoadedEncoder
 from jepa3d.stages.embed import features
+from jepa3d.tools.export import run_onnx, to_onnx, to_torchscript
+from jepa3d.train.batches import Arrays, InMemory
 
 SIZES = (1, 2, 4, 8, 16, 32)
 
@@ -66,7 +66,7 @@ def main() -> None:
         exported=("no", "yes: the exported encoders too, which takes some minutes"),
     )
     torch.set_num_threads(1)
-    scheme, net = config.Scheme(), Encoder(config.Model()).eval()
+    scheme, net = Scheme(), Encoder(Model()).eval()
     loaded, level = LoadedEncoder(net, scheme, {"kind": "transformer"}), scheme.levels[0]
     points = np.random.default_rng(0).standard_normal((options.shapes, scheme.points, 3)).astype(np.float32)
     centre = fps_numba(points, level.num)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from common import arguments, show
 
-from jepa3d import store
-from jepa3d.batches import InMemory, Part, Streamed, open_source
+from jepa3d.results import store
+from jepa3d.train.batches import InMemory, Part, Streamed, open_source
 
 BATCH = 128
 

@@ -29,9 +29,10 @@ def train(settings: dict[str, Any]) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from jepa3d import config, fit, ranks
-    from jepa3d.batches import Arrays, InMemory, Stream
     from jepa3d.objectives import jepa
+    from jepa3d.params import Augment, Fit, Model
+    from jepa3d.train import distributed, loop
+    from jepa3d.train.batches import Arrays, InMemory, Stream
 
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(0)
@@ -41,8 +42,8 @@ def train(settings: dict[str, Any]) -> dict[str, float]:
     centre = random.integers(0, POINTS, (count, PATCHES)).astype(np.uint16)
     neighbour = random.integers(0, POINTS, (count, PATCHES, SIZE)).astype(np.uint16)
     source = InMemory(Arrays(points, centre, neighbour, np.zeros(count, np.int64)))
-    length = config.Fit(steps=WARM_UP + settings["steps"], batch=count, checkpoint_every=10**6, log_every=10**6)
-    model = config.Model(width=settings["width"], depth=settings["depth"], heads=6)
+    length = Fit(steps=WARM_UP + settings["steps"], batch=count, checkpoint_every=10**6, log_every=10**6)
+    model = Model(width=settings["width"], depth=settings["depth"], heads=6)
     marks: list[tuple[float, float]] = []
 
     class Timed(jepa.Objective):
@@ -50,11 +51,11 @@ def train(settings: dict[str, Any]) -> dict[str, float]:
             super().after_step(progress)
             marks.append((time.perf_counter(), time.process_time()))
 
-    with ranks.joined() as world, tempfile.TemporaryDirectory() as folder:
-        stream = Stream(source, count, 1, config.Augment(), rank=world.rank, ranks=world.size)
+    with distributed.joined() as world, tempfile.TemporaryDirectory() as folder:
+        stream = Stream(source, count, 1, Augment(), rank=world.rank, ranks=world.size)
         objective = Timed(jepa.Config(), model, 0)
-        fit.save = lambda *state: None  # the checkpoint at the end is not measured, and large
-        fit.run(fit.Training(objective, stream, length, 2, Path(folder), "", "", world=world))
+        loop.save = lambda *state: None  # the checkpoint at the end is not measured, and large
+        loop.run(loop.Training(objective, stream, length, 2, Path(folder), "", "", world=world))
     (begin, cpu), (end, cpu_end) = marks[WARM_UP - 1], marks[-1]
     return {"seconds": end - begin, "cpu": cpu_end - cpu}
 

@@ -21,7 +21,7 @@ studies: {{scale: {{runs: [none], evals: [none], seeds: [0]}}}}
 datasets: {{shapes: {{kind: procedural, train: {train}, test: 20, points: 64, seed: 0}}}}
 patches: {{tiny: {{points: 64, levels: [{{num: 16, size: 8}}]}}}}
 models: {{tiny: {{width: 24, depth: 1, heads: 1}}}}
-runs: {{none: {{data: shapes, patches: tiny, model: tiny, objective: {{kind: scratch}}, fit: {{steps: 0}}}}}}
+runs: {{none: {{data: shapes, patches: tiny, model: tiny, objective: {{kind: random_init}}, fit: {{steps: 0}}}}}}
 evals: {{none: {{dataset: shapes, task: {{kind: linear_probe}}}}}}
 """
 

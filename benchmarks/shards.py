@@ -18,8 +18,8 @@ import numpy as np
 from common import arguments, show
 from loader import peak
 
-from jepa3d import store
-from jepa3d.batches import Part, Streamed
+from jepa3d.results import store
+from jepa3d.train.batches import Part, Streamed
 
 BATCH, LANES, SHARDS, POINTS, PATCHES, SIZE = 1024, 16, 16, 1024, 64, 32
 READ = 200_000  # shapes of the largest set that are read

@@ -23,12 +23,13 @@ from common import arguments, show
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa3d import config, fit
-from jepa3d.batches import Arrays, Batch, InMemory, Stream
-from jepa3d.nets.encoder import Encoder
+from jepa3d.encoders.transformer import Encoder
 from jepa3d.objectives import jepa
 from jepa3d.ops.geometry import fps_numba, gather, knn_numba
 from jepa3d.ops.masking import pack
+from jepa3d.params import Augment, Fit, Model
+from jepa3d.train import loop
+from jepa3d.train.batches import Arrays, Batch, InMemory, Stream
 
 # multiply-adds of Algorithm 1 a sample, forward and backward, tokens for every patch: see docs/method.md
 GFLOP_PER_SAMPLE = 17.3
@@ -52,7 +53,7 @@ class ConvTokenizer(nn.Module):
 class Reference(jepa.Objective):
     """The same objective with the plain tokenizer and the plain EMA."""
 
-    def __init__(self, model: config.Model) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__(jepa.Config(), model, 0)
         self.encoder.tokenizer = ConvTokenizer(model.width)
         self.target = copy.deepcopy(self.encoder).requires_grad_(False).eval()
@@ -76,14 +77,14 @@ class Reference(jepa.Objective):
             average.mul_(0.996).add_(own, alpha=0.004)
 
 
-def make_step(objective: jepa.Objective, stream: Stream, settings: config.Fit, fused: bool) -> Callable[[], None]:
+def make_step(objective: jepa.Objective, stream: Stream, settings: Fit, fused: bool) -> Callable[[], None]:
     """One step as a call; on GPUs in bf16 and, for ours, compiled."""
     device = stream.device
     objective = objective.to(device).train()
-    optimiser = fit.adamw(objective, settings) if fused else torch.optim.AdamW(objective.encoder.parameters())
+    optimiser = loop.adamw(objective, settings) if fused else torch.optim.AdamW(objective.encoder.parameters())
     if not fused:
         optimiser.add_param_group({"params": list(objective.predictor.parameters())})
-    module = fit._compiled(objective, settings, device) if fused else objective
+    module = loop._compiled(objective, settings, device) if fused else objective
     number = 0
 
     def step() -> None:
@@ -137,9 +138,9 @@ def main() -> None:
     centre = fps_numba(points, 64)
     neighbour = knn_numba(points, np.take_along_axis(points, centre[:, :, None], 1), 32)
     arrays = Arrays(points, centre.astype(np.uint16), neighbour.astype(np.uint16), np.zeros(len(points), np.int64))
-    settings = config.Fit(epochs=300, batch=options.batch, warmup_epochs=10)
-    augmentation = config.Augment(scale=(2 / 3, 1.5), rotate="upright", shift=0.2)
-    model = config.Model()
+    settings = Fit(epochs=300, batch=options.batch, warmup_epochs=10)
+    augmentation = Augment(scale=(2 / 3, 1.5), rotate="upright", shift=0.2)
+    model = Model()
     assert Encoder(model).model.width == 384
 
     def stream() -> Stream:

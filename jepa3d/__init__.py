@@ -6,16 +6,17 @@ Dimension names used in every signature
     M  target blocks              F  width of a pooled feature  L  any sequence length
 
 Floors (a module imports from lower floors only; `lint-imports` checks it)
-    0  problem validation bases config yaml_file plugins layout seeds published
-       cluster leftover                                         standard library, pydantic, yaml
-    1  ops/ foreign/ store records parallel progress fetch/     pure functions; files of others, ours, and from afar
-    2  nets/                                                    torch modules
-    3  batches fit tuning monitor parts interchange             engines
-       ranks launch/                                            several ranks; submitted jobs
-    4  datasets/ objectives/ tasks/                             plugins, one file each
-    5  report/ stages/                                          stages: one module a verb: read, one pure call, write
-       doctor encode provenance trace tidy                      what users ask beside the seven verbs
-    6  __main__                                                 the command line
+    0  problem seeds layout plugins params/              standard library, pydantic, yaml
+    1  ops/ parallel progress                            pure functions
+    2  results/                                          our own files and their records
+    3  formats/ fetch/                                   files of others, touched with care; the network
+    4  nets/ encoders/ pretrained                        torch modules; an encoder as a file and as a user loads it
+    5  train/                                            batches, the loop, several ranks, fine-tuning
+    6  datasets/ objectives/ tasks/                      plugins, one file each
+    7  project                                           params.yaml, checked against the plugins
+    8  report/ launch/                                   the pages of a study; submitted jobs
+    9  stages/ tools/                                    one module a verb; what users ask beside the verbs
+   10  __main__                                          the command line
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jepa3d.nets.pretrained import LoadedEncoder
+    from jepa3d.pretrained import LoadedEncoder
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_encoder"]
@@ -36,6 +37,6 @@ def load_encoder(path: str | Path, which: Literal["context", "target"] = "contex
 
     `which` chooses the context encoder or its EMA copy. Raises `Problem` for a file that is not one of ours.
     """
-    from jepa3d.nets.pretrained import load  # torch is imported only when it is needed
+    from jepa3d.pretrained import load  # torch is imported only when it is needed
 
     return load(path, which)

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from jepa3d import __version__, config
+from jepa3d import __version__, project
 from jepa3d.layout import Layout
+from jepa3d.params import Params
 from jepa3d.problem import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -34,8 +35,8 @@ class _Context:
     results: Path = Path("results")
 
 
-def _load() -> tuple[config.Params, Layout]:
-    return config.load(_Context.params), Layout(_Context.results)
+def _load() -> tuple[Params, Layout]:
+    return project.load(_Context.params), Layout(_Context.results)
 
 
 def _version(asked: bool) -> None:
@@ -70,13 +71,13 @@ def _submit(
     run: str,
     seed: int,
     evaluation: str | None = None,
-) -> tuple[config.Params, Layout]:
+) -> tuple[Params, Layout]:
     """Submit a training and end with its exit code, if that was asked for; refuse to do what a job does already."""
     params, layout = _load()
     where = launch or ("slurm" if cluster else "here")
     if where != "here":
-        from jepa3d.cluster import Cluster, load
         from jepa3d.launch import trainings
+        from jepa3d.launch.cluster import Cluster, load
 
         named = trainings.Named(run, seed, evaluation)
         place = load(cluster) if cluster else Cluster()
@@ -128,8 +129,8 @@ def pretrain(
 ) -> None:
     """Train a run, or go on where it was stopped."""
     params, layout = _submit(launch, cluster, run, seed)
-    from jepa3d.fit import Stopped
     from jepa3d.stages.pretrain import pretrain as stage
+    from jepa3d.train.loop import Stopped
 
     _limit_torch()
     try:
@@ -166,10 +167,10 @@ def evaluate(
             "--part: is computed here", "one part is a short training, which ranks do not share", "leave --cluster out"
         )
     params, layout = _submit(launch, cluster, run, seed, evaluation)
-    if params.needs(evaluation) == "features":
+    if params.evaluation(evaluation).needs == "features":
         stage(params, layout, run, evaluation, seed, part)
         return
-    from jepa3d.fit import Stopped
+    from jepa3d.train.loop import Stopped
 
     _limit_torch()
     try:
@@ -191,7 +192,7 @@ def report() -> None:
 @app.command()
 def doctor() -> None:
     """What the chosen study needs, what is there, and how to get what is missing."""
-    from jepa3d.doctor import doctor as examine
+    from jepa3d.tools.doctor import doctor as examine
 
     params, layout = _load()
     raise typer.Exit(examine(params, layout))
@@ -201,13 +202,13 @@ def doctor() -> None:
 def check() -> None:
     """Check params.yaml as a whole, objectives included; says nothing when all is well."""
     params, _ = _load()
-    config.check_objectives(params)
+    project.check_objectives(params)
 
 
 @app.command()
 def verify() -> None:
     """Hash every file under results/ again, and name each that is not as it was made. Exit code 1: there are some."""
-    from jepa3d.provenance import verify as examine
+    from jepa3d.results.provenance import verify as examine
 
     params, layout = _load()
     raise typer.Exit(examine(params, layout))
@@ -220,7 +221,7 @@ def trace(
     evaluation: Annotated[str, typer.Argument(metavar="EVAL")],
 ) -> None:
     """Where a number comes from: every file, setting, seed, version and machine back to the raw data."""
-    from jepa3d.trace import trace as follow
+    from jepa3d.results.trace import trace as follow
 
     raise typer.Exit(follow(metrics, run, evaluation))
 
@@ -230,7 +231,7 @@ def tidy(
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would go.")] = False,
 ) -> None:
     """Remove resume states of finished trainings and what killed commands left. No output goes."""
-    from jepa3d.tidy import tidy as clean
+    from jepa3d.results.tidy import tidy as clean
 
     params, layout = _load()
     clean(params, layout, dry_run)
@@ -255,7 +256,7 @@ def encode(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at a damaged shape.")] = False,
 ) -> None:
     """Features of your own meshes and clouds. Exit code 1: written, but damaged shapes were set aside."""
-    from jepa3d.encode import encode as write
+    from jepa3d.tools.encode import encode as write
 
     _limit_torch()
     reading = {"points": points, "up": up, "normalise": normalise, "upsample": upsample, "seed": seed}
@@ -277,8 +278,8 @@ def export(
     ] = "context",
 ) -> None:
     """A trained encoder as one file for other programs, from points to features, checked beside the original."""
-    from jepa3d.nets.exported import export as write
-    from jepa3d.nets.pretrained import load
+    from jepa3d.pretrained import load
+    from jepa3d.tools.export import export as write
 
     _limit_torch()
     difference = write(load(encoder, which), output)

@@ -17,7 +17,8 @@ from typing import Any
 from jaxtyping import install_import_hook
 
 PURE = ["propagate", "corruptions", "geometry", "masking", "augment", "draws", "schedule", "descriptors", "statistics"]
-CHECKED = [*(f"ops.{name}" for name in PURE), "nets", "objectives", "batches", "fit", "monitor", "seeds"]
+CHECKED = [*(f"ops.{name}" for name in PURE), "nets", "encoders", "objectives", "seeds"]
+CHECKED += [f"train.{name}" for name in ("batches", "loop", "monitor", "segmentation", "heads", "objective")]
 install_import_hook([f"jepa3d.{name}" for name in CHECKED], "beartype.beartype")
 
 import numpy as np  # noqa: E402
@@ -25,14 +26,16 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 import yaml  # noqa: E402
 
-from jepa3d import config, store  # noqa: E402
+from jepa3d import project  # noqa: E402
 from jepa3d.layout import Layout  # noqa: E402
+from jepa3d.params import Params  # noqa: E402
+from jepa3d.results import store  # noqa: E402
 
 torch.set_num_threads(1)
 
 TINY: dict[str, Any] = {
     "study": "tiny",
-    "studies": {"tiny": {"runs": ["jepa", "scratch"], "evals": ["linear", "knn"], "seeds": [0, 1]}},
+    "studies": {"tiny": {"runs": ["jepa", "random_init"], "evals": ["linear", "knn"], "seeds": [0, 1]}},
     "datasets": {"toys": {"kind": "procedural", "train": 60, "test": 20, "points": 128}},
     "patches": {"flat": {"points": 128, "levels": [{"num": 16, "size": 8}]}},
     "models": {"tiny": {"width": 24, "depth": 1, "heads": 2, "tokenizer": {"widths": [8, 16, 16]}}},
@@ -46,7 +49,7 @@ TINY: dict[str, Any] = {
             "fit": {"steps": 20, "batch": 8, "lr": 0.001, "checkpoint_every": 7, "log_every": 5},
             "monitor": {"every": 10, "shapes": 32},
         },
-        "scratch": {"base": "jepa", "objective": {"kind": "scratch", "clouds": 32}, "fit": {"steps": 0}},
+        "random_init": {"base": "jepa", "objective": {"kind": "random_init", "clouds": 32}, "fit": {"steps": 0}},
     },
     "evals": {
         "linear": {"dataset": "toys", "task": {"kind": "linear_probe", "grid": [1.0]}},
@@ -74,8 +77,8 @@ def write(tmp_path: Path) -> Callable[[Any], Path]:
 
 
 @pytest.fixture
-def params(tiny: dict[str, Any], write: Callable[[Any], Path]) -> config.Params:
-    return config.load(write(tiny))
+def params(tiny: dict[str, Any], write: Callable[[Any], Path]) -> Params:
+    return project.load(write(tiny))
 
 
 @pytest.fixture

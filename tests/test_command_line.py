@@ -14,9 +14,12 @@ from typing import IO, Any, NamedTuple
 import pytest
 import torch
 
-from jepa3d import __main__, __version__, config, fit, store
+from jepa3d import __main__, __version__
 from jepa3d.layout import Layout
+from jepa3d.params import Eval
 from jepa3d.problem import Problem, did_you_mean
+from jepa3d.results import store
+from jepa3d.train import loop
 
 
 class Said(NamedTuple):
@@ -66,7 +69,7 @@ def test_a_problem_is_three_lines_and_survives_pickling():
     problem = pickle.loads(pickle.dumps(Problem("what", "why", "mend")))
     assert str(problem) == "what\n  why\n  mend"
     assert str(Problem("what", "", "mend")) == "what\n  mend"
-    assert did_you_mean("jeppa", ["jepa", "scratch"]) == "did you mean 'jepa'?"
+    assert did_you_mean("jeppa", ["jepa", "random_init"]) == "did you mean 'jepa'?"
     assert did_you_mean("xyz", ["jepa"], "add it") == "add it"
 
 
@@ -150,7 +153,7 @@ def test_every_verb_up_to_the_report_runs_by_hand(
     tiny["studies"]["tiny"]["seeds"] = [3]
     write(tiny)
     chain = [("download", "toys"), ("convert", "toys"), ("patchify", "flat", "toys")]
-    for run in ("jepa", "scratch"):
+    for run in ("jepa", "random_init"):
         chain += [("pretrain", run, "--seed", 3), ("embed", run, "toys", "--seed", 3)]
         chain += [("evaluate", run, name, "--seed", 3) for name in ("linear", "knn")]
     for arguments in chain:
@@ -159,8 +162,8 @@ def test_every_verb_up_to_the_report_runs_by_hand(
         assert said.out == "", arguments
     said = jepa3d("report")
     assert said.code == 0, said.err
-    assert "scratch" in said.out  # the tables
-    assert set(store.read_json(layout.metrics)) == {"jepa", "scratch"}
+    assert "random_init" in said.out  # the tables
+    assert set(store.read_json(layout.metrics)) == {"jepa", "random_init"}
     assert "<html" in layout.report.read_text()
 
 
@@ -191,9 +194,9 @@ def test_asked_to_stop_it_saves_its_state_and_the_same_command_goes_on(
 @pytest.mark.parametrize("verb", ["pretrain", "evaluate"])
 def test_a_stopped_training_says_how_to_go_on(jepa3d: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, verb: str):
     def stop(*arguments: object) -> None:
-        raise fit.Stopped(9, signal.SIGTERM)
+        raise loop.Stopped(9, signal.SIGTERM)
 
-    monkeypatch.setattr(config.Params, "needs", lambda params, evaluation: "encoder")
+    monkeypatch.setattr(Eval, "needs", "encoder")
     monkeypatch.setattr(f"jepa3d.stages.{verb}.{verb}", stop)
     said = jepa3d(verb, "jepa", *(["knn"] * (verb == "evaluate")), "--seed", 0)
     assert said.code == 143

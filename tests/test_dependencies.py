@@ -25,11 +25,12 @@ from jepa3d.stages import embed, patchify, pretrain
 Absent.names.remove("safetensors")  # the seventh: encoders are kept in its format
 from pathlib import Path
 import torch
-from jepa3d import config, load_encoder
-from jepa3d.nets.encoder import Encoder
-from jepa3d.nets.pretrained import save
-model = config.Model(width=24, depth=1, heads=2, tokenizer=config.Tokenizer(widths=(8, 8, 8)))
-scheme = config.Scheme(points=64, levels=(config.Level(num=10, size=8),))
+from jepa3d import load_encoder
+from jepa3d.params import Level, Model, Scheme, Tokenizer
+from jepa3d.encoders.transformer import Encoder
+from jepa3d.pretrained import save
+model = Model(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8)))
+scheme = Scheme(points=64, levels=(Level(num=10, size=8),))
 save(Path(sys.argv[1]), {"context": Encoder(model)}, "transformer", model, scheme, {})
 assert load_encoder(sys.argv[1]).embed(torch.randn(2, 64, 3)).shape == (2, 48)
 """

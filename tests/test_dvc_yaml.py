@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from jepa3d import config
+from jepa3d import project
+from jepa3d.params import Params, run_slice, slice_of
 
 ROOT = Path(__file__).parent.parent
 VERBS = ["download", "convert", "patchify", "pretrain", "embed", "evaluate", "report"]
@@ -184,13 +185,13 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]
     def _slices(data: dict[str, Any]) -> dict[str, Any]:
         path = folder / "params.yaml"
         path.write_text(yaml.safe_dump(data))
-        params = config.load(path)
+        params = project.load(path)
         return {verb: json.loads(json.dumps(taken(params, verb))) for verb in VERBS}
 
     return _slices
 
 
-def taken(params: config.Params, verb: str) -> Any:
+def taken(params: Params, verb: str) -> Any:
     """What the Snakefile derives from params.yaml for one verb: its targets, inputs and `params:`."""
     space = rule_functions(params)
     study, layout = params.chosen, space["LAYOUT"]
@@ -211,12 +212,12 @@ def taken(params: config.Params, verb: str) -> Any:
             for run in study.run_names()
         ],
         "evaluate": lambda: [
-            [cell, space["entry"]("evals", cell.evaluation), params.needs(cell.evaluation),
+            [cell, space["entry"]("evals", cell.evaluation), params.evaluation(cell.evaluation).needs,
              params.evals[cell.evaluation].patches or params.runs[cell.run].patches]
             for cell in study.cells()
         ],
         "report": lambda: [
-            config.slice_of(study),
+            slice_of(study),
             [str(path) for path in (*space["study_evaluations"](), *space["study_features"]())],
             [str(layout.patches(*pair)) for pair in space["study_patches"]()],
         ],
@@ -231,14 +232,15 @@ class Names:
         self.__dict__.update(names)
 
 
-def rule_functions(params: config.Params) -> dict[str, Any]:
+def rule_functions(params: Params) -> dict[str, Any]:
     """The functions of common.smk, which is Python but for its first block."""
     from jepa3d.layout import Layout
 
     text = (ROOT / "workflow" / "rules" / "common.smk").read_text()
     text = re.sub(r"^wildcard_constraints:\n(?: +.*\n)+", "", text, flags=re.MULTILINE)
     space: dict[str, Any] = {"PARAMS": params, "STUDY": params.chosen, "LAYOUT": Layout(Path("results")),
-                             "configuration": config, "PARAMS_FILE": "", "RESULTS": "", "CLUSTER": "",
+                             "slice_of": slice_of, "slice_of_run": run_slice,
+                             "PARAMS_FILE": "", "RESULTS": "", "CLUSTER": "",
                              "Path": Path}  # fmt: skip
     exec(compile(text, "common.smk", "exec"), space)
     return space
@@ -280,7 +282,7 @@ def test_a_stage_names_every_section_that_can_change_its_jobs(
 
 def test_every_section_of_params_is_known_to_dvc():
     assert {name for verb in VERBS for name in STAGES[verb]["params"]} == set(SECTIONS)
-    assert set(config.Params.model_fields) - {"source"} == set(SECTIONS)
+    assert set(Params.model_fields) - {"source"} == set(SECTIONS)
 
 
 # --- params.yaml and DVC
@@ -296,7 +298,7 @@ def test_dvc_can_change_a_number_of_params_yaml_and_nothing_else_changes(tmp_pat
     apply_overrides(path, ["runs.jepa.objective.mask.blocks=2"])
     before["runs"]["jepa"]["objective"]["mask"]["blocks"] = 2
     assert yaml.safe_load(path.read_text()) == before
-    assert config.load(path).runs["jepa"].objective.options()["mask"]["blocks"] == 2
+    assert project.load(path).runs["jepa"].objective.options()["mask"]["blocks"] == 2
 
 
 def test_nothing_leaves_the_machine_and_no_remote_is_set():

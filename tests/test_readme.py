@@ -9,7 +9,7 @@ import pytest
 import typer
 import yaml
 
-from jepa3d import config
+from jepa3d import project
 from jepa3d.__main__ import app
 
 ROOT = Path(__file__).parent.parent
@@ -56,8 +56,8 @@ def test_the_example_of_ones_own_data_is_a_valid_addition(tmp_path: Path):
         params[section] |= entries
     params["study"] = "mine"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    loaded = config.load(tmp_path / "params.yaml")
-    config.check_objectives(loaded)
+    loaded = project.load(tmp_path / "params.yaml")
+    project.check_objectives(loaded)
     assert loaded.chosen.runs == ("my_jepa",)
     assert loaded.runs["my_jepa"].objective.options() == loaded.runs["jepa"].objective.options()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from jepa3d import plugins
+from jepa3d import datasets, plugins
 
 ENTRIES = {
     "shapenet55": "kind: shapenet55",
@@ -25,7 +25,7 @@ study: s
 studies: {s: {runs: [r], evals: [], seeds: [0]}}
 patches: {p: {points: 256, levels: [{num: 16, size: 16}]}}
 models: {m: {width: 24, depth: 1, heads: 2, tokenizer: {widths: [8, 16, 32]}}}
-runs: {r: {data: shapenet55, patches: p, model: m, objective: {kind: scratch}, fit: {steps: 0, batch: 4}}}
+runs: {r: {data: shapenet55, patches: p, model: m, objective: {kind: random_init}, fit: {steps: 0, batch: 4}}}
 evals: {}
 datasets:
 """
@@ -39,7 +39,7 @@ def test_every_real_data_set_goes_from_raw_files_to_features(tmp_path: Path):
         pytest.skip("runs from a checkout with Snakemake")
     text = PARAMS
     for name, entry in ENTRIES.items():
-        plugins.find("datasets", name).forge(tmp_path / "raw" / name)
+        plugins.find(datasets, name).forge(tmp_path / "raw" / name)
         text += f"  {name}: {{{entry}, root: '{tmp_path / 'raw' / name}'}}\n"
     (tmp_path / "params.yaml").write_text(text)
     results = tmp_path / "results"

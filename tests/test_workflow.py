@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from jepa3d import store
 from jepa3d.layout import Layout
+from jepa3d.results import store
 
 REPOSITORY = Path(__file__).parent.parent
 RULES = REPOSITORY / "workflow" / "rules"
@@ -91,7 +91,7 @@ def test_a_dry_run_knows_every_job_and_imports_no_torch(tiny: dict[str, Any], wr
         "report": 1,
     }  # fmt: skip
     imported = {line.rpartition("|")[2].strip() for line in dry.stderr.splitlines() if line.startswith("import time:")}
-    assert "jepa3d.config" in imported
+    assert "jepa3d.params" in imported
     assert not imported & {"torch", "sklearn", "numba", "trimesh", "matplotlib"}
 
 
@@ -125,7 +125,7 @@ def test_a_tiny_study_from_nothing_to_tables(tiny: dict[str, Any], write: Callab
     snakemake(folder, "--cores", "2", "all")
 
     metrics = store.read_json(layout.metrics)
-    assert set(metrics) == {"jepa", "scratch"}
+    assert set(metrics) == {"jepa", "random_init"}
     for of_run in metrics.values():
         assert set(of_run) == {"linear", "knn"}
         for of_eval in of_run.values():
@@ -143,14 +143,14 @@ def test_a_tiny_study_from_nothing_to_tables(tiny: dict[str, Any], write: Callab
     assert "Nothing to be done" in again.stdout + again.stderr
     finished = {path: path.stat().st_mtime_ns for path in layout.results.rglob("*") if path.is_file()}
 
-    tiny["runs"]["scratch"] = {**tiny["runs"]["scratch"], "about": "other words"}
+    tiny["runs"]["random_init"] = {**tiny["runs"]["random_init"], "about": "other words"}
     write(tiny)
     words = jobs(snakemake(folder, "-n", "--quiet", "rules"))
     assert not words.keys() & {"download", "convert", "patchify", "pretrain", "embed", "evaluate"}
 
-    tiny["runs"]["scratch"].pop("base")
-    tiny["runs"]["scratch"] = {**tiny["runs"]["jepa"], **tiny["runs"]["scratch"]}  # so that it does not inherit
-    tiny["runs"]["scratch"]["fit"] = {**tiny["runs"]["jepa"]["fit"], "steps": 0}
+    tiny["runs"]["random_init"].pop("base")
+    tiny["runs"]["random_init"] = {**tiny["runs"]["jepa"], **tiny["runs"]["random_init"]}  # so that it does not inherit
+    tiny["runs"]["random_init"]["fit"] = {**tiny["runs"]["jepa"]["fit"], "steps": 0}
     tiny["runs"]["jepa"]["objective"] = {**tiny["runs"]["jepa"]["objective"], "mask": {"blocks": 2}}
     write(tiny)
     dry = snakemake(folder, "-n")

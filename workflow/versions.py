@@ -24,9 +24,10 @@ from pathlib import Path
 
 import yaml
 
-from jepa3d import config, provenance
+from jepa3d import project
 from jepa3d.layout import Layout, place_of
 from jepa3d.problem import Problem
+from jepa3d.results import provenance
 
 LOCK = Path(".snakemake/versions.lock")
 LAYOUT = Layout(Path("results"))
@@ -119,7 +120,7 @@ def forget() -> None:
 
 def judge() -> tuple[provenance.Files, provenance.Judged]:
     files = provenance.read(LAYOUT)
-    return files, provenance.judge(config.load(), files)
+    return files, provenance.judge(project.load(), files)
 
 
 def adopt(files: provenance.Files, judged: provenance.Judged) -> None:

@@ -18,9 +18,9 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from jepa3d.datasets import SetAside, Shape, Split
-from jepa3d.foreign import audits, canonical, modelnet, pickles, roots
-from jepa3d.foreign.modelnet import FORTY, ModelNet
-from jepa3d.foreign.sources import Fetched, Source
+from jepa3d.formats import audits, canonical, modelnet, pickles, roots
+from jepa3d.formats.modelnet import FORTY, ModelNet
+from jepa3d.formats.sources import Fetched, Source
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 

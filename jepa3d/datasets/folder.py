@@ -5,9 +5,9 @@
     root/<class>/**                  labelled; a stratified split is drawn
     root/{train,test}/*              unlabelled, split
     root/*                           unlabelled, all `train`
-    root = one .npz or .h5           clouds, labels, parts, split: see `jepa3d.foreign.tables`
+    root = one .npz or .h5           clouds, labels, parts, split: see `jepa3d.formats.tables`
 
-All endings of `jepa3d.foreign.clouds` may be mixed; other files are passed over, hidden ones too. A mesh is sampled
+All endings of `jepa3d.formats.clouds` may be mixed; other files are passed over, hidden ones too. A mesh is sampled
 uniformly over its area; a cloud with more than `points` points gives a random subset. Each draw comes from the seed
 and the file's own path, so one more file changes nothing about the others.
 
@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from jepa3d import parallel
-from jepa3d.config import DatasetConfig
 from jepa3d.datasets import SetAside, Shape, Split
-from jepa3d.foreign import clouds, meshes, tables
-from jepa3d.foreign.canonical import TO_Y, unit_sphere
+from jepa3d.formats import clouds, meshes, tables
+from jepa3d.formats.canonical import TO_Y, unit_sphere
+from jepa3d.params import DatasetConfig
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 

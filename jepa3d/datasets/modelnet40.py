@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 
 from jepa3d.datasets import SetAside, Shape
-from jepa3d.foreign import audits, modelnet, roots
-from jepa3d.foreign.modelnet import FORTY, TEN, ModelNet
-from jepa3d.foreign.sources import Fetched, Source
+from jepa3d.formats import audits, modelnet, roots
+from jepa3d.formats.modelnet import FORTY, TEN, ModelNet
+from jepa3d.formats.sources import Fetched, Source
 
 TERMS = "https://modelnet.cs.princeton.edu"
 SOURCES = (

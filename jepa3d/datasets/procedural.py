@@ -1,7 +1,7 @@
 """The embedded data set: parametric, CAD-like objects with labelled parts, made from a seed. Nothing is downloaded.
 
-The recipes are in `jepa3d.ops.catalogue`. Shape i of a split is an object of class i mod 20, so every prefix of a
-split is balanced. The same object comes in three difficulties:
+The recipes are in `jepa3d.datasets._shared.catalogue`. Shape i of a split is an object of class i mod 20, so every
+prefix of a split is balanced. The same object comes in three difficulties:
 
     clean     uniform samples of the whole surface
     scan      what one depth camera sees: one side, denser where near and face on, noisy
@@ -21,13 +21,13 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
-from jepa3d.config import DatasetConfig, Fraction, FrozenModel
 from jepa3d.datasets import Shape, Split
-from jepa3d.ops.catalogue import RECIPES, Draw
+from jepa3d.datasets._shared.catalogue import RECIPES, Draw
 from jepa3d.ops.deform import bend, taper, twist
 from jepa3d.ops.primitives import Mesh, Points, Sample, box, join, rotate, sample
 from jepa3d.ops.scan import choose, density, incidence, visible
 from jepa3d.parallel import imap
+from jepa3d.params import DatasetConfig, Fraction, FrozenModel
 from jepa3d.seeds import derive
 
 SOURCES = ()

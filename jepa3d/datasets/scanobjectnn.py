@@ -22,9 +22,9 @@ import numpy as np
 
 from jepa3d import progress
 from jepa3d.datasets import SetAside, Shape, Split
-from jepa3d.foreign import audits, canonical, hdf5, roots
-from jepa3d.foreign.canonical import Canonical
-from jepa3d.foreign.sources import Fetched, Source
+from jepa3d.formats import audits, canonical, hdf5, roots
+from jepa3d.formats.canonical import Canonical
+from jepa3d.formats.sources import Fetched, Source
 from jepa3d.problem import Problem
 
 CLASSES = (

@@ -16,9 +16,9 @@ import numpy as np
 
 from jepa3d import parallel
 from jepa3d.datasets import SetAside, Shape, Split
-from jepa3d.foreign import arrays, audits, canonical, roots, texts
-from jepa3d.foreign.canonical import Canonical
-from jepa3d.foreign.sources import Fetched, Source
+from jepa3d.formats import arrays, audits, canonical, roots, texts
+from jepa3d.formats.canonical import Canonical
+from jepa3d.formats.sources import Fetched, Source
 from jepa3d.problem import Problem
 
 CLASSES = {  # label order: the synsets, sorted

@@ -27,9 +27,9 @@ from pydantic import PositiveInt
 
 from jepa3d import parallel, progress
 from jepa3d.datasets import SetAside, Shape, Split
-from jepa3d.foreign import audits, canonical, hdf5, roots, texts
-from jepa3d.foreign.canonical import Canonical
-from jepa3d.foreign.sources import Fetched, Source
+from jepa3d.formats import audits, canonical, hdf5, roots, texts
+from jepa3d.formats.canonical import Canonical
+from jepa3d.formats.sources import Fetched, Source
 from jepa3d.problem import Problem
 
 

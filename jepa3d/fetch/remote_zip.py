@@ -10,8 +10,8 @@ from typing import Any
 
 from jepa3d.fetch.addresses import BROKEN, BrokenError, FetchError, ask, patiently
 from jepa3d.fetch.transfer import Window, check_range, discard, transfer
-from jepa3d.foreign import archives
-from jepa3d.foreign.sources import Source
+from jepa3d.formats import archives
+from jepa3d.formats.sources import Source
 from jepa3d.problem import Problem
 
 # ---- members of a remote zip

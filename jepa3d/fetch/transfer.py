@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jepa3d import progress, store
+from jepa3d import progress
 from jepa3d.fetch import addresses
 from jepa3d.fetch.addresses import BROKEN, BrokenError, FetchError, OutsideError, ask
+from jepa3d.results import store
 
 BLOCK = 1 << 18
 PROGRESS = 1 << 20  # bytes that make a broken attempt worth while

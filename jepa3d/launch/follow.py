@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jepa3d.cluster import Cluster
 from jepa3d.launch import queues
+from jepa3d.launch.cluster import Cluster
 from jepa3d.launch.job import Place
 from jepa3d.problem import Problem
 

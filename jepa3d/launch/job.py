@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from jepa3d import store
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
+from jepa3d.results import store
 
 Where = Literal["local", "slurm"]
 RECORDED = 90.0  # seconds until a job's number is on record and every node sees it

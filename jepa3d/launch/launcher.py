@@ -20,13 +20,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jepa3d import store
-from jepa3d.cluster import Cluster
 from jepa3d.launch import queues
+from jepa3d.launch.cluster import Cluster
 from jepa3d.launch.follow import LOOK, SURE, follow, patiently, say
 from jepa3d.launch.job import Place, Where, Work
 from jepa3d.launch.submit import RECORDED, submit
 from jepa3d.problem import Problem
+from jepa3d.results import store
 
 
 def attend(work: Work, where: Where, cluster: Cluster) -> int:

@@ -17,11 +17,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jepa3d import store
-from jepa3d.cluster import Cluster
 from jepa3d.launch import queues
+from jepa3d.launch.cluster import Cluster
 from jepa3d.launch.job import Job, Place, Rank, Where, Work
 from jepa3d.problem import Problem
+from jepa3d.results import store
 
 FOREVER = 60 * 24 * 3650  # minutes: on this machine there is no time limit
 RECORDED = ("where", "settings", "ranks", "host")

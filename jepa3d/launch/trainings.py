@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jepa3d import config
-from jepa3d.cluster import Cluster, check_share
 from jepa3d.launch import launcher
+from jepa3d.launch.cluster import Cluster, check_share
 from jepa3d.launch.job import Place, Where, Work
 from jepa3d.layout import Layout
+from jepa3d.params import Fit, Params, Run, run_slice, slice_of
 from jepa3d.problem import Problem
 
 
@@ -48,13 +48,13 @@ class Named:
 class Needs(NamedTuple):
     """What is known of a training before it is submitted."""
 
-    fit: config.Fit
+    fit: Fit
     settings: dict[str, Any]  # what of params.yaml it depends on
     inputs: tuple[Path, ...]
     result: Path  # the file that is written last
 
 
-def launch(params: config.Params, source: Path, layout: Layout, named: Named, where: Where, cluster: Cluster) -> int:
+def launch(params: Params, source: Path, layout: Layout, named: Named, where: Where, cluster: Cluster) -> int:
     """Submit a training, or find its running job; follow it to its end, and return its exit code.
 
     `source` is the params.yaml that `params` came from. Raises a Problem for what is known before a submission.
@@ -97,17 +97,17 @@ def refuse_beside(named: Named, layout: Layout) -> None:
         )
 
 
-def _pretraining(params: config.Params, layout: Layout, named: Named) -> Needs:
-    entry: config.Run = params.pick("runs", named.run)
+def _pretraining(params: Params, layout: Layout, named: Named) -> Needs:
+    entry: Run = params.pick("runs", named.run)
     inputs = [path for data in entry.data for path in (layout.canonical(data), layout.patches(entry.patches, data))]
-    return Needs(entry.fit, config.run_slice(params, named.run), tuple(inputs), layout.encoder(named.run, named.seed))
+    return Needs(entry.fit, run_slice(params, named.run), tuple(inputs), layout.encoder(named.run, named.seed))
 
 
-def _evaluation(params: config.Params, layout: Layout, named: Named) -> Needs:
+def _evaluation(params: Params, layout: Layout, named: Named) -> Needs:
     name = str(named.evaluation)
     entry, run = params.pick("evals", name), params.pick("runs", named.run)
-    if not params.shareable(name):
-        count = params.parts(name)
+    if not params.evaluation(name).shareable:
+        count = params.evaluation(name).folds
         raise Problem(
             f"evals.{name}: nothing here that ranks could share",
             f"it is {count} short trainings of their own" if count else "it scores frozen features",
@@ -119,6 +119,6 @@ def _evaluation(params: config.Params, layout: Layout, named: Named) -> Needs:
         layout.canonical(entry.dataset),
         layout.patches(scheme, entry.dataset),
     )
-    settings = {"eval": config.slice_of(entry), "scheme": scheme, **config.run_slice(params, named.run)}
-    fit = config.plugin_config("tasks", entry.task).fit
+    settings = {"eval": slice_of(entry), "scheme": scheme, **run_slice(params, named.run)}
+    fit = entry.settings.fit
     return Needs(fit, settings, inputs, layout.evaluation(named.run, named.seed, name))

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jepa3d import config
 from jepa3d.ops.geometry import farthest_point_sample, gather, group, knn
+from jepa3d.params import Level
 
 
 class Patches(NamedTuple):
@@ -26,7 +26,7 @@ def make_patches(
     return Patches(points, gather(points, centre), group(points, centre, neighbour))
 
 
-def patchify(points: Float[Tensor, "B P 3"], level: config.Level) -> Patches:
+def patchify(points: Float[Tensor, "B P 3"], level: Level) -> Patches:
     """Patches of clouds without a cache: FPS and KNN now (section 4.1, steps 1 and 2)."""
     centre = farthest_point_sample(points, level.num)
     neighbour = knn(points, gather(points, centre), level.size)

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from jepa3d.config import FrozenModel, Model
 from jepa3d.nets.transformer import Block, initialise
+from jepa3d.params import FrozenModel, Model
 
 
 class PredictorConfig(FrozenModel):

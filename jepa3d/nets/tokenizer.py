@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa3d import config
-from jepa3d.ops.largest import largest
+from jepa3d.ops.max_pool import max_pool
+from jepa3d.params import Model
 
 
 class TwoStage(nn.Module):
@@ -36,14 +36,14 @@ class TwoStage(nn.Module):
         points = patches.shape[-2]
         x = F.relu(self.point_norm(self.point(patches.reshape(-1, 3))), inplace=True)
         x = self.lift(x).view(-1, points, self.lift.out_features)
-        top = largest(x)
+        top = max_pool(x)
         if self.split:
             half = self.lift.out_features
             x = F.linear(x, self.join.weight[:, half:]).add_(F.linear(top, self.join.weight[:, :half]))
         else:
             x = self.join(torch.cat([top.expand_as(x), x], -1))
         x = F.relu(self.join_norm(x.flatten(0, 1)), inplace=True)
-        return largest(self.out(x).view(*patches.shape[:-1], self.out.out_features)).squeeze(-2)
+        return max_pool(self.out(x).view(*patches.shape[:-1], self.out.out_features)).squeeze(-2)
 
 
 class Single(nn.Module):
@@ -59,7 +59,7 @@ class Single(nn.Module):
         self.width = width
 
     def forward(self, patches: Float[Tensor, "*B K 3"]) -> Float[Tensor, "*B D"]:
-        return largest(self.mlp(patches.reshape(-1, 3)).view(*patches.shape[:-1], self.width)).squeeze(-2)
+        return max_pool(self.mlp(patches.reshape(-1, 3)).view(*patches.shape[:-1], self.width)).squeeze(-2)
 
 
 class Sinusoidal(nn.Module):
@@ -78,7 +78,7 @@ class Sinusoidal(nn.Module):
         return F.pad(torch.cat([phase.sin(), phase.cos()], -1), (0, self.padding))
 
 
-def tokenizer(model: config.Model) -> nn.Module:
+def tokenizer(model: Model) -> nn.Module:
     """The mini-PointNet that a model's entry asks for."""
     entry = model.tokenizer
     if entry.kind == "single":
@@ -87,7 +87,7 @@ def tokenizer(model: config.Model) -> nn.Module:
     return TwoStage(model.width, (first, second, third), entry.split)
 
 
-def position(model: config.Model) -> nn.Module:
+def position(model: Model) -> nn.Module:
     """PosEnc of step 4: 3-128-GELU-D (the family's), one linear layer, or sines and cosines."""
     if model.position == "sinusoidal":
         return Sinusoidal(model.width)

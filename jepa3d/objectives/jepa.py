@@ -14,16 +14,15 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from jepa3d import config
-from jepa3d.batches import Batch
-from jepa3d.config import Fraction, FrozenModel
-from jepa3d.nets.encoder import Encoder
+from jepa3d.encoders.transformer import Encoder
 from jepa3d.nets.patches import Patches
 from jepa3d.nets.predictor import Predictor, PredictorConfig
-from jepa3d.objectives import Base, Loss
 from jepa3d.ops.geometry import gather
 from jepa3d.ops.masking import Mask, draws_needed, pack, sample
 from jepa3d.ops.schedule import cosine
+from jepa3d.params import Fraction, FrozenModel, Model
+from jepa3d.train.batches import Batch
+from jepa3d.train.objective import Base, Loss
 
 Share = tuple[Fraction, Fraction]
 
@@ -72,7 +71,7 @@ class Config(FrozenModel):
 
 
 class Objective(Base):
-    def __init__(self, settings: Config, model: config.Model, classes: int) -> None:
+    def __init__(self, settings: Config, model: Model, classes: int) -> None:
         super().__init__()
         self.settings = settings
         self.encoder = Encoder(model)

@@ -6,10 +6,9 @@ from typing import Literal
 
 from torch import nn
 
-from jepa3d import config
-from jepa3d.config import FrozenModel
-from jepa3d.nets.plain import PLAIN
-from jepa3d.objectives import Base
+from jepa3d.encoders.plain import PLAIN
+from jepa3d.params import FrozenModel, Model
+from jepa3d.train.objective import Base
 
 
 class Config(FrozenModel):
@@ -17,7 +16,7 @@ class Config(FrozenModel):
 
 
 class Objective(Base):
-    def __init__(self, settings: Config, model: config.Model, classes: int) -> None:
+    def __init__(self, settings: Config, model: Model, classes: int) -> None:
         super().__init__()
         self.encoder = PLAIN["raw_centres"]()
 

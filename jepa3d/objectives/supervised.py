@@ -8,12 +8,11 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from jepa3d import config
-from jepa3d.batches import Batch
-from jepa3d.config import FrozenModel
-from jepa3d.nets.encoder import Encoder
-from jepa3d.objectives import Base, Loss
+from jepa3d.encoders.transformer import Encoder
+from jepa3d.params import FrozenModel, Model
 from jepa3d.problem import Problem
+from jepa3d.train.batches import Batch
+from jepa3d.train.objective import Base, Loss
 
 
 class Config(FrozenModel):
@@ -24,7 +23,7 @@ class Config(FrozenModel):
 class Objective(Base):
     """Cross-entropy of a linear head on the pooled feature."""
 
-    def __init__(self, settings: Config, model: config.Model, classes: int) -> None:
+    def __init__(self, settings: Config, model: Model, classes: int) -> None:
         super().__init__()
         if classes < 2:
             raise Problem(

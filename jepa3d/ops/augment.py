@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jepa3d.config import Augment
 from jepa3d.ops.draws import normal, uniform
+from jepa3d.params import Augment
 
 
 def augment(points: Float[Tensor, "B P 3"], keys: Int[Tensor, " B"], config: Augment) -> Float[Tensor, "B P 3"]:

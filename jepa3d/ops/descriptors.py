@@ -1,4 +1,4 @@
-"""Hand-made features: 129 numbers a cloud, without learning. The baseline that a learned feature has to beat.
+"""Handcrafted features: 129 numbers a cloud, without learning. The baseline that a learned feature has to beat.
 
 Every number is a function of distances, heights (y) and the angles between points about the vertical axis, so an
 upright rotation, a shift and another order of the points change nothing but rounding. Size is kept.
@@ -21,7 +21,7 @@ HARMONICS = 8
 FINE = 64 * PAIR_BINS  # counted first
 
 
-def hand_made(points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B 129"]:
+def handcrafted(points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B 129"]:
     """Quantiles of distances, radii and heights; D2; spacing; a profile over height; moments; angular harmonics.
 
     Needs two points a cloud. Computed in float64, returned in float32.

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from jepa3d.config import FrozenModel
+from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jepa3d import config, published
 from jepa3d.ops.statistics import Interval, verdict
-from jepa3d.published import DOCUMENT, OURS, Published
-from jepa3d.report import numbers, recipes
+from jepa3d.params import Params
+from jepa3d.report import numbers, published, recipes
+from jepa3d.report.published import DOCUMENT, OURS, Published
 from jepa3d.report.recipes import Reading, Recipe
 from jepa3d.report.study import Study
 from jepa3d.report.tables import Match, Ours, matching, measured, run_entries
@@ -38,12 +38,12 @@ class Ablation(NamedTuple):
         return sum(bool(row.ours) for row in self.rows)
 
 
-def ablations(params: config.Params, study: Study) -> list[Ablation]:
+def ablations(params: Params, study: Study) -> list[Ablation]:
     entries = run_entries(params, study)
     return [blocks(params, study, entries), ratio(params, study, entries), reconstruction(params, study, entries)]
 
 
-def blocks(params: config.Params, study: Study, entries: Entries) -> Ablation:
+def blocks(params: Params, study: Study, entries: Entries) -> Ablation:
     rows = []
     for number, claims in published.ABLATION_BLOCKS.items():
         claimed = {row.benchmark: row for row in claims}
@@ -56,7 +56,7 @@ def blocks(params: config.Params, study: Study, entries: Entries) -> Ablation:
     return Ablation("blocks", "Number of target blocks M", about, ON, tuple(rows))
 
 
-def ratio(params: config.Params, study: Study, entries: Entries) -> Ablation:
+def ratio(params: Params, study: Study, entries: Entries) -> Ablation:
     """A line for each of the document's claims, with all that was run within its range of ratios; ratios that it says
     nothing about have lines of their own."""
     masks = [entry["objective"].get("mask") or {} for entry in entries.values()]
@@ -77,7 +77,7 @@ def joined(parts: Sequence[Mapping[str, tuple[Ours, ...]]]) -> dict[str, tuple[O
     return {key: tuple(ours for part in parts for ours in part.get(key, ())) for key in keys}
 
 
-def reconstruction(params: config.Params, study: Study, entries: Entries) -> Ablation:
+def reconstruction(params: Params, study: Study, entries: Entries) -> Ablation:
     """How many points the document's run is above its twin that predicts coordinates, seed by seed."""
     low, high = published.RECONSTRUCTION
     ours: dict[str, tuple[Ours, ...]] = {}
@@ -107,7 +107,7 @@ def difference(study: Study, a: Match, b: Match, metric: str) -> tuple[Interval,
 
 
 def of_variant(
-    params: config.Params,
+    params: Params,
     study: Study,
     entries: Entries,
     change: Mapping[str, Any],

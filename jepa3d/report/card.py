@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jepa3d import __version__, config, store
+from jepa3d import __version__
 from jepa3d.layout import Layout
+from jepa3d.params import Params, Run
 from jepa3d.report import text
 from jepa3d.report.content import Content
 from jepa3d.report.shapes import token_run
 from jepa3d.report.study import Study, codes, fingerprint
+from jepa3d.results import store
 
 
 class Card(NamedTuple):
@@ -58,7 +60,7 @@ def count(encoder: Path) -> int:
     return sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("context."))
 
 
-def what(params: config.Params, entry: config.Run, parameters: int) -> list[str]:
+def what(params: Params, entry: Run, parameters: int) -> list[str]:
     model, scheme = params.models[entry.model], params.patches[entry.patches]
     levels = ", then ".join(f"{level.num} patches of {level.size}" for level in scheme.levels)
     seen = "used" if entry.objective.kind == "supervised" else "not seen"
@@ -70,7 +72,7 @@ def what(params: config.Params, entry: config.Run, parameters: int) -> list[str]
     ]
 
 
-def data(params: config.Params, study: Study, name: str) -> str:
+def data(params: Params, study: Study, name: str) -> str:
     audit = study.audits[name]
     aside = len(audit["set_aside"])
     return (
@@ -80,7 +82,7 @@ def data(params: config.Params, study: Study, name: str) -> str:
     )
 
 
-def training(params: config.Params, study: Study, run: str, entry: config.Run) -> list[str]:
+def training(params: Params, study: Study, run: str, entry: Run) -> list[str]:
     fit = entry.fit
     length = f"{fit.steps:,} steps" if fit.steps is not None else f"{fit.epochs} epochs"
     seeds = study.trainings[run]
@@ -100,7 +102,7 @@ def training(params: config.Params, study: Study, run: str, entry: config.Run) -
     return said
 
 
-def use(params: config.Params, entry: config.Run) -> list[str]:
+def use(params: Params, entry: Run) -> list[str]:
     turns = {
         "none": "It saw shapes in their stored orientation only (y is up): turn yours likewise.",
         "upright": "It saw shapes turned about the vertical axis (y) only: yours must be upright.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jepa3d import config
+from jepa3d.params import Params
 from jepa3d.report import details, results
 from jepa3d.report.ablations import Ablation, ablations
 from jepa3d.report.study import Study
@@ -12,7 +12,7 @@ from jepa3d.report.tables import NearMiss, Table, near_misses, tables
 
 
 class Content(NamedTuple):
-    params: config.Params
+    params: Params
     study: Study
     groups: list[dict[str, Any]]  # the study's own result tables, one for each data set
     tables: list[Table]  # the document's
@@ -25,7 +25,7 @@ class Content(NamedTuple):
     segmentations: list[details.Segmentation]
 
 
-def content(params: config.Params, study: Study) -> Content:
+def content(params: Params, study: Study) -> Content:
     return Content(
         params,
         study,

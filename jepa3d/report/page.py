@@ -9,14 +9,16 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from jepa3d import __version__, config, published, store
-from jepa3d.report import charts, numbers, results, tables, text
+from jepa3d import __version__
+from jepa3d.params import Params
+from jepa3d.report import charts, numbers, published, results, tables, text
 from jepa3d.report.card import Card
 from jepa3d.report.content import Content
 from jepa3d.report.maps import map_names, maps
 from jepa3d.report.shapes import BLOCKS, CONTEXT, Cloud, Masking, TokenColours
 from jepa3d.report.study import Study, codes, fingerprint
 from jepa3d.report.training import MONITORS, curve_panels
+from jepa3d.results import store
 
 DETAILS = (
     ("segmentations", "parts", "Parts"),
@@ -162,7 +164,7 @@ def _view(cloud: Cloud) -> dict[str, Any]:
     }
 
 
-def not_run(params: config.Params) -> dict[str, list[str]]:
+def not_run(params: Params) -> dict[str, list[str]]:
     """What params.yaml defines and this study leaves out."""
     chosen = params.chosen
     return {

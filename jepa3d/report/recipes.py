@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jepa3d.published import ABSTRACT, DOCUMENT, OURS
+from jepa3d.report.published import ABSTRACT, DOCUMENT, OURS
 
 
 class Recipe(NamedTuple):
@@ -50,7 +50,7 @@ def _peer(method: str, kind: str, epochs: int, **more: Any) -> Recipe:
 
 
 RECIPES: tuple[Recipe, ...] = (
-    Recipe(SCRATCH, SCRATCH, (), {**_SIZE, "objective.kind": "scratch"}),
+    Recipe(SCRATCH, SCRATCH, (), {**_SIZE, "objective.kind": "random_init"}),
     _peer("Point-BERT", "point_bert", 300, **_SIZE),
     _peer("Point-MAE", "point_mae", 300, **_SIZE),
     _peer("Point-M2AE", "point_m2ae", 300, **{"patches.points": 2048, "patches.levels": [

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from jepa3d import config, published
-from jepa3d.report import charts, numbers, recipes
+from jepa3d.params import Params
+from jepa3d.report import charts, numbers, published, recipes
 from jepa3d.report.numbers import CHANCE, CHOICES, EMA, Cell, is_share, shown
 from jepa3d.report.study import Study
 from jepa3d.report.tables import benchmarks
 
 
-def groups(params: config.Params, study: Study) -> list[dict[str, Any]]:
+def groups(params: Params, study: Study) -> list[dict[str, Any]]:
     """The result tables: one per data set, with the runs that are evaluated on it and its evaluations as columns."""
     columns = [result_column(params, study, name) for name in study.evals]
     datasets = dict.fromkeys(column["dataset"] for column in columns)
@@ -26,7 +26,7 @@ def groups(params: config.Params, study: Study) -> list[dict[str, Any]]:
     return found
 
 
-def result_column(params: config.Params, study: Study, name: str) -> dict[str, Any]:
+def result_column(params: Params, study: Study, name: str) -> dict[str, Any]:
     """One evaluation: its cells, its dot plot, what it means and how it was measured."""
     first = study.first(name)
     cells = numbers.column(study, name)
@@ -160,7 +160,7 @@ def paired(study: Study) -> list[dict[str, Any]]:
     return [{"name": name, "pairs": found} for name in study.evals if (found := numbers.pairs(study, name))]
 
 
-def comparison(params: config.Params, study: Study, name: str) -> dict[str, Any] | None:
+def comparison(params: Params, study: Study, name: str) -> dict[str, Any] | None:
     """An evaluation's numbers among the published ones, lowest first; None where nobody else has numbers."""
     keys = benchmarks(params, name)
     if not keys:

@@ -12,13 +12,16 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 import jepa3d
-from jepa3d import config, store
+from jepa3d import objectives
+from jepa3d.encoders.plain import PLAIN
 from jepa3d.layout import Layout
-from jepa3d.nets.plain import PLAIN
 from jepa3d.ops import masking
 from jepa3d.ops.geometry import unit_sphere
+from jepa3d.params import Params, slice_of
+from jepa3d.params.validation import plugin_config
 from jepa3d.report import study
 from jepa3d.report.charts import hex_colour
+from jepa3d.results import store
 from jepa3d.seeds import derive
 
 SHOWN = 8  # shapes in the picture of patch features
@@ -66,7 +69,7 @@ class TokenColours(NamedTuple):
     share: float  # of the variance of all tokens that the three components hold
 
 
-def sample(params: config.Params, layout: Layout, dataset: str, run: str) -> Sample:
+def sample(params: Params, layout: Layout, dataset: str, run: str) -> Sample:
     """One test shape of each of the first classes, with the patches of the run's scheme."""
     scheme = params.runs[run].patches
     study.present(layout.canonical(dataset), f"jepa3d convert {dataset}")
@@ -99,7 +102,7 @@ def one_of_each(label: Int[np.ndarray, " n"], split: NDArray[Any]) -> list[int]:
     return [first[name] for name in sorted(first) if name >= 0][:SHOWN]
 
 
-def masked(params: config.Params, found: Sample, run: str, draws: int = 3) -> Masking:
+def masked(params: Params, found: Sample, run: str, draws: int = 3) -> Masking:
     """The first shape's patches, and `draws` independent masks of the run's own Algorithm 2."""
     options = dict(mask_options(params, run) or {})
     if options.pop("context") == "complement":
@@ -123,21 +126,21 @@ def masked(params: config.Params, found: Sample, run: str, draws: int = 3) -> Ma
     return Masking(run, found.names[0], whole, tuple(clouds), tuple(counts), len(centres), blocks)
 
 
-def masking_run(params: config.Params) -> str | None:
+def masking_run(params: Params) -> str | None:
     """The study's first run whose objective masks blocks of patches."""
     return next((run for run in params.chosen.run_names() if mask_options(params, run)), None)
 
 
-def mask_options(params: config.Params, run: str) -> dict[str, Any] | None:
+def mask_options(params: Params, run: str) -> dict[str, Any] | None:
     """The `mask:` of a run's objective, the plugin's defaults included; None where nothing is masked in blocks."""
-    objective = config.plugin_config("objectives", params.runs[run].objective.options())
-    options: dict[str, Any] = config.slice_of(objective).get("mask") or {}
+    objective = plugin_config(objectives, params.runs[run].objective.options(), f"runs.{run}.objective", params.source)
+    options: dict[str, Any] = slice_of(objective).get("mask") or {}
     return options if "blocks" in options else None
 
 
-def token_run(params: config.Params) -> str | None:
+def token_run(params: Params) -> str | None:
     """The run whose patch features are drawn: the first that masks blocks, else the first trained one, else any
-    with patch tokens; hand-made features have none."""
+    with patch tokens; handcrafted features have none."""
     kinds = {run: params.runs[run].objective.kind for run in params.chosen.run_names()}
     trained = [run for run, kind in kinds.items() if kind not in PLAIN and params.runs[run].fit.steps != 0]
     first = masking_run(params)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jepa3d import config
 from jepa3d.layout import Layout
+from jepa3d.params import Params
 from jepa3d.report import numbers
 from jepa3d.report.study import Study
 
@@ -13,12 +13,12 @@ Rows = list[list[str]]
 WATCHED = ("loss", "knn", "rank")  # the monitors that are compared between commits: few, so that the file stays small
 
 
-def files_of(params: config.Params, layout: Layout) -> list[Path]:
+def files_of(params: Params, layout: Layout) -> list[Path]:
     """The files of the study whose numbers the report shows."""
     files = []
     for run, name, seed in params.chosen.cells():
         files.append(layout.evaluation(run, seed, name))
-        if params.needs(name) == "features":
+        if params.evaluation(name).needs == "features":
             files.append(layout.features(run, seed, params.evals[name].dataset))
     files += [layout.curve(run, seed) for run, seed in params.chosen.trainings()]
     files += [layout.audit(data) for run in params.chosen.run_names() for data in params.runs[run].data]

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jepa3d import config, store
 from jepa3d.layout import Layout
+from jepa3d.params import Params
 from jepa3d.problem import Problem
+from jepa3d.results import store
 
 
 class Outcome(NamedTuple):
@@ -91,7 +92,7 @@ class Study(NamedTuple):
         return self.of(self.runs_of(name)[0], name)[0]
 
 
-def read(params: config.Params, layout: Layout) -> Study:
+def read(params: Params, layout: Layout) -> Study:
     """Read the chosen study. Raises a Problem at the first missing or damaged file."""
     chosen = params.chosen
     mapped = mapped_dataset(params)
@@ -119,22 +120,24 @@ def read(params: config.Params, layout: Layout) -> Study:
     )
 
 
-def mapped_dataset(params: config.Params) -> str | None:
+def mapped_dataset(params: Params) -> str | None:
     """The data set whose embeddings are drawn: that of the study's first evaluation on frozen features."""
-    names = [params.evals[name].dataset for name in params.chosen.eval_names() if params.needs(name) == "features"]
+    names = [
+        params.evals[name].dataset for name in params.chosen.eval_names() if params.evals[name].needs == "features"
+    ]
     return names[0] if names else None
 
 
-def embedded(params: config.Params, mapped: str) -> dict[str, int]:
+def embedded(params: Params, mapped: str) -> dict[str, int]:
     """The runs whose features of the mapped data set the study makes, with the first seed of each."""
     found: dict[str, int] = {}
     for run, name, seed in params.chosen.cells():
-        if params.evals[name].dataset == mapped and params.needs(name) == "features":
+        if params.evals[name].dataset == mapped and params.evals[name].needs == "features":
             found[run] = min(seed, found.get(run, seed))
     return {run: found[run] for run in params.chosen.run_names() if run in found}
 
 
-def pictured_dataset(params: config.Params, run: str) -> str:
+def pictured_dataset(params: Params, run: str) -> str:
     """The data set whose shapes are drawn with the patches of a run: the mapped one where the run is evaluated on it,
     else another that it is evaluated on, else its own."""
     names = [cell.evaluation for cell in params.chosen.cells() if cell.run == run]
@@ -144,7 +147,7 @@ def pictured_dataset(params: config.Params, run: str) -> str:
     return mapped if mapped in datasets else next(iter(datasets), params.runs[run].data[0])
 
 
-def first_seed(params: config.Params, run: str) -> int:
+def first_seed(params: Params, run: str) -> int:
     return min(seed for trained, seed in params.chosen.trainings() if trained == run)
 
 

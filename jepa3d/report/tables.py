@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jepa3d import config, published
+from jepa3d import objectives
 from jepa3d.ops.statistics import Interval, Verdict, verdict
-from jepa3d.published import ABSTRACT, DOCUMENT, OURS, Published
-from jepa3d.report import numbers, recipes
+from jepa3d.params import Params, slice_of
+from jepa3d.params.validation import plugin_config
+from jepa3d.report import numbers, published, recipes
+from jepa3d.report.published import ABSTRACT, DOCUMENT, OURS, Published
 from jepa3d.report.recipes import Measure, Reading, Recipe
 from jepa3d.report.study import Outcome, Study
 
@@ -102,7 +104,7 @@ def exact(value: float) -> str:
     return f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}"
 
 
-def tables(params: config.Params, study: Study) -> list[Table]:
+def tables(params: Params, study: Study) -> list[Table]:
     """The result tables, those of which nothing was run included."""
     entries = run_entries(params, study)
     return [
@@ -116,33 +118,33 @@ def tables(params: config.Params, study: Study) -> list[Table]:
     ]
 
 
-def run_entries(params: config.Params, study: Study) -> dict[str, dict[str, Any]]:
+def run_entries(params: Params, study: Study) -> dict[str, dict[str, Any]]:
     """Every run's entry with its objective's defaults, its model and its patches: what recipes look at."""
     found = {}
     for run in study.runs:
         entry = params.runs[run]
-        objective = config.plugin_config("objectives", entry.objective.options())
+        objective = plugin_config(objectives, entry.objective.options(), f"runs.{run}.objective", params.source)
         found[run] = {
-            **config.slice_of(entry),
+            **slice_of(entry),
             "data": [params.dataset(name).kind for name in entry.data],
-            "objective": config.slice_of(objective),
-            "model": config.slice_of(params.models[entry.model]),
-            "patches": config.slice_of(params.patches[entry.patches]),
+            "objective": slice_of(objective),
+            "model": slice_of(params.models[entry.model]),
+            "patches": slice_of(params.patches[entry.patches]),
         }
     return found
 
 
-def eval_entry(params: config.Params, run: str, name: str) -> dict[str, Any]:
+def eval_entry(params: Params, run: str, name: str) -> dict[str, Any]:
     """An evaluation's entry as measures look at it: its task, and the patches that it sees of this run."""
     entry = params.evals[name]
     scheme = entry.patches or params.runs[run].patches
-    dataset = config.slice_of(params.dataset(entry.dataset))
+    dataset = slice_of(params.dataset(entry.dataset))
     stored = {key: dataset[key] for key in ("way", "shot") if dataset["kind"] == "fewshot"}  # published folds
-    return {"task": {**entry.task, **stored}, "patches": config.slice_of(params.patches[scheme])}
+    return {"task": {**entry.task, **stored}, "patches": slice_of(params.patches[scheme])}
 
 
 def section(
-    params: config.Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, methods: Sequence[str]
+    params: Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, methods: Sequence[str]
 ) -> Section:
     """A benchmark's lines: every recipe of these methods, and every other method with a published number."""
     benchmark = published.BENCHMARKS[key]
@@ -151,9 +153,7 @@ def section(
     return Section(key, benchmark.title, benchmark.metric, benchmark.protocol, tuple(rows))
 
 
-def row_of(
-    params: config.Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, recipe: Recipe
-) -> Row:
+def row_of(params: Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, recipe: Recipe) -> Row:
     claimed = claims(key, recipe)
     found = matching(params, study, entries, key, recipe)
     if found is None:
@@ -193,14 +193,14 @@ def rivals(key: str, recipe: Recipe) -> dict[str, dict[str, float]]:
 
 
 def matching(
-    params: config.Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, recipe: Recipe
+    params: Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, recipe: Recipe
 ) -> Match | None:
     """The first run and evaluation of the study that are what the recipe and the benchmark's measure require."""
     runs = [run for run in study.runs if not recipes.differences(recipe.requires, entries[run])]
     return next((Match(run, name) for run in runs for name in measuring(params, study, key, run)), None)
 
 
-def measuring(params: config.Params, study: Study, key: str, run: str) -> list[str]:
+def measuring(params: Params, study: Study, key: str, run: str) -> list[str]:
     """The evaluations of a run that measure a benchmark."""
     return [
         name
@@ -210,10 +210,10 @@ def measuring(params: config.Params, study: Study, key: str, run: str) -> list[s
     ]
 
 
-def benchmarks(params: config.Params, name: str) -> tuple[str, ...]:
+def benchmarks(params: Params, name: str) -> tuple[str, ...]:
     """The benchmarks whose data and task an evaluation has."""
     entry = params.evals[name]
-    return published.comparable(config.slice_of(params.dataset(entry.dataset)), entry.task)
+    return published.comparable(slice_of(params.dataset(entry.dataset)), entry.task)
 
 
 def measured(
@@ -239,7 +239,7 @@ def distance(unlike: Sequence[str]) -> tuple[bool, int]:
     return any(text.startswith("objective.kind") for text in unlike), len(unlike)
 
 
-def near_misses(params: config.Params, study: Study) -> list[NearMiss]:
+def near_misses(params: Params, study: Study) -> list[NearMiss]:
     """Every run and evaluation on public data that no line of the tables shows, and what it would have to be."""
     entries = run_entries(params, study)
     found = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jepa3d.published import ABSTRACT, DOCUMENT, Published, spread_of
 from jepa3d.report.ablations import Ablation
 from jepa3d.report.content import Content
+from jepa3d.report.published import ABSTRACT, DOCUMENT, Published, spread_of
 from jepa3d.report.tables import AUTHORS, Ours, Row, Section, Table, exact
 
 SOURCES = (DOCUMENT, ABSTRACT, AUTHORS)

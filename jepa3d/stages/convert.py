@@ -36,19 +36,21 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.typing import NDArray
 
-from jepa3d import config, plugins, store
+from jepa3d import datasets, plugins
 from jepa3d.datasets import SetAside, Shape
-from jepa3d.foreign import roots
+from jepa3d.formats import roots
 from jepa3d.layout import Layout
+from jepa3d.params import Params, slice_of
 from jepa3d.problem import Problem
+from jepa3d.results import store
 
 BLOCK = 8 << 20  # bytes that are written at once
 
 
-def convert(params: config.Params, layout: Layout, dataset: str) -> None:
+def convert(params: Params, layout: Layout, dataset: str) -> None:
     """Convert one data set. Raises a Problem, and leaves what was there, when the data cannot be used."""
     settings = params.dataset(dataset)
-    plugin = plugins.find("datasets", settings.kind)
+    plugin = plugins.find(datasets, settings.kind)
     if not layout.source(dataset).exists():
         raise store.unreadable(layout.source(dataset), FileNotFoundError())
     raw = roots.raw_folder(settings.root, layout.raw(dataset), f"datasets.{dataset}.root")
@@ -56,7 +58,7 @@ def convert(params: config.Params, layout: Layout, dataset: str) -> None:
         plugin = plugin.Surveyed(raw, settings)
     classes, parts = plugin.classes(raw, settings), plugin.parts(raw, settings)
     expected = plugin.count(raw, settings) if hasattr(plugin, "count") else None
-    provenance = store.stamp("convert", config.slice_of(settings), [layout.source(dataset)])
+    provenance = store.stamp("convert", slice_of(settings), [layout.source(dataset)])
     target = layout.canonical(dataset)
     with (
         store.replacing(layout.audit(dataset)) as audit,
@@ -64,7 +66,7 @@ def convert(params: config.Params, layout: Layout, dataset: str) -> None:
     ):
         draft, whole = Path(folder) / "draft.h5", Path(folder) / "whole.h5"
         with store.create_h5(draft, provenance, draft=True) as file, ThreadPoolExecutor(1) as writer:
-            for name, value in (("classes", classes), ("parts", parts), ("config", config.slice_of(settings))):
+            for name, value in (("classes", classes), ("parts", parts), ("config", slice_of(settings))):
                 file.attrs[name] = json.dumps(value)
             found = Found(file, writer, bool(parts), expected)
             collect(plugin.read(raw, settings), found, classes, settings.strict, dataset)

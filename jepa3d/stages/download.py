@@ -14,21 +14,22 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jepa3d import config, plugins, store
-from jepa3d.config import DatasetConfig
+from jepa3d import datasets, plugins
 from jepa3d.fetch.addresses import FetchError, check_address, is_private
 from jepa3d.fetch.remote_zip import members, ranges
 from jepa3d.fetch.transfer import UNKNOWN, Window, discard, transfer
-from jepa3d.foreign import archives, roots
-from jepa3d.foreign.sources import Source
+from jepa3d.formats import archives, roots
+from jepa3d.formats.sources import Source
 from jepa3d.layout import Layout
+from jepa3d.params import DatasetConfig, Params, slice_of
 from jepa3d.problem import Problem
+from jepa3d.results import store
 
 
-def download(params: config.Params, layout: Layout, dataset: str) -> None:
+def download(params: Params, layout: Layout, dataset: str) -> None:
     """Make the raw files of one data set available, and write down where they come from."""
     settings = params.dataset(dataset)
-    module = plugins.find("datasets", settings.kind)
+    module = plugins.find(datasets, settings.kind)
     where, folder = f"datasets.{dataset}", layout.raw(dataset)
     if settings.root is not None:
         source = in_place(module, settings, folder, f"{where}.root")
@@ -38,7 +39,7 @@ def download(params: config.Params, layout: Layout, dataset: str) -> None:
         source = already(layout.source(dataset), settings) or by_hand(module, settings, folder)
         source = source or fetch(module, settings, folder, where)
         source.update(found(module, settings, folder))
-    stamp = store.stamp("download", config.slice_of(settings))
+    stamp = store.stamp("download", slice_of(settings))
     store.write_json(layout.source(dataset), {"kind": settings.kind, **source, "provenance": stamp})
 
 
@@ -74,7 +75,7 @@ def already(source: Path, settings: DatasetConfig) -> dict[str, Any] | None:
     """What an earlier download left, where it is whole: nothing is fetched twice."""
     with contextlib.suppress(Problem, KeyError, TypeError, OSError):
         before = store.read_json(source)
-        same = before["provenance"]["settings"] == config.slice_of(settings)
+        same = before["provenance"]["settings"] == slice_of(settings)
         present = all(
             (source.parent / name).stat().st_size == size for name, size in before["unpacked"].items()
         )  # fmt: skip

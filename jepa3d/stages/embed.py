@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jepa3d import batches, config, store
+from jepa3d import pretrained
 from jepa3d.layout import Layout
-from jepa3d.nets import pretrained
+from jepa3d.params import Params, Run
 from jepa3d.progress import track
+from jepa3d.results import store
+from jepa3d.train import batches
 
 
-def embed(params: config.Params, layout: Layout, run: str, dataset: str, seed: int) -> None:
+def embed(params: Params, layout: Layout, run: str, dataset: str, seed: int) -> None:
     """Features of every shape of one data set by one trained encoder; no augmentation, no masking (section 8)."""
-    entry: config.Run = params.pick("runs", run)
+    entry: Run = params.pick("runs", run)
     params.dataset(dataset)  # an unknown name is a Problem
     canonical, patches = layout.canonical(dataset), layout.patches(entry.patches, dataset)
     weights = layout.encoder(run, seed)

@@ -11,38 +11,40 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jepa3d import config, plugins, store
+from jepa3d import plugins, tasks
 from jepa3d.layout import Layout
+from jepa3d.params import Eval, Params, Run, slice_of
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.tasks import Encoded, Features, Result
 
 if TYPE_CHECKING:
-    from jepa3d.ranks import World
+    from jepa3d.train.distributed import World
 
 
 class Asked(NamedTuple):
     """One evaluation of one seed of one run."""
 
-    params: config.Params
+    params: Params
     layout: Layout
     run: str
     name: str
     seed: int
 
     @property
-    def entry(self) -> config.Eval:
-        entry: config.Eval = self.params.pick("evals", self.name)
+    def entry(self) -> Eval:
+        entry: Eval = self.params.pick("evals", self.name)
         return entry
 
     @property
     def task(self) -> Any:
         """The plugin."""
-        return plugins.find("tasks", self.entry.task["kind"])
+        return plugins.find(tasks, self.settings.kind)
 
     @property
     def settings(self) -> Any:
         """The plugin's own Config."""
-        return config.plugin_config("tasks", self.entry.task)
+        return self.entry.settings
 
     @property
     def state(self) -> Path:
@@ -69,7 +71,7 @@ class Found(NamedTuple):
     inputs: list[Path]
 
 
-def evaluate(params: config.Params, layout: Layout, run: str, name: str, seed: int, part: int | None = None) -> None:
+def evaluate(params: Params, layout: Layout, run: str, name: str, seed: int, part: int | None = None) -> None:
     """Evaluate one seed of one run by the evaluation `name` of params.yaml, and write the finding.
 
     `part` computes one part of an evaluation that consists of several; without it, the parts that are there are
@@ -80,10 +82,10 @@ def evaluate(params: config.Params, layout: Layout, run: str, name: str, seed: i
     if part is not None:
         _check_part(asked, part)
         _compute_part(asked, part, *_encoded(asked))
-    elif params.shareable(name):
-        from jepa3d import ranks  # only now: it imports torch
+    elif params.evaluation(name).shareable:
+        from jepa3d.train import distributed  # only now: it imports torch
 
-        with ranks.joined() as world:
+        with distributed.joined() as world:
             found = _in_one_go(asked, world)
             if world.first:
                 _write(asked, found)
@@ -150,12 +152,12 @@ def _write(asked: Asked, found: Found) -> None:
     result, shapes, inputs = found
     test = shapes.split == "test"
     finding = {
-        "provenance": store.stamp("evaluate", config.slice_of(asked.entry), inputs),
+        "provenance": store.stamp("evaluate", slice_of(asked.entry), inputs),
         "run": asked.run,
         "seed": asked.seed,
         "eval": asked.name,
         "dataset": asked.entry.dataset,
-        "task": config.slice_of(asked.settings),
+        "task": slice_of(asked.settings),
         "protocol": asked.task.protocol(asked.settings),
         "headline": next(iter(result.metrics)),
         "metrics": {key: float(value) for key, value in result.metrics.items()},
@@ -174,11 +176,11 @@ def _write(asked: Asked, found: Found) -> None:
 def _encoded(asked: Asked, hashed: bool = True) -> tuple[Encoded, dict[str, Any]]:
     """What a task that trains on gets, and its stamp; the patches are of the evaluation's scheme, else the run's."""
     params, layout, entry = asked.params, asked.layout, asked.entry
-    row: config.Run = params.pick("runs", asked.run)
+    row: Run = params.pick("runs", asked.run)
     scheme = entry.patches or row.patches
     encoder = layout.encoder(asked.run, asked.seed)
     paths = encoder, layout.canonical(entry.dataset), layout.patches(scheme, entry.dataset)
-    stamp = store.stamp("evaluate", config.slice_of(entry), paths if hashed else [])
+    stamp = store.stamp("evaluate", slice_of(entry), paths if hashed else [])
     made_of = json.dumps([stamp["settings"], list(stamp["inputs"].values()), asked.seed], sort_keys=True)
     given = Encoded(
         *paths,
@@ -192,7 +194,7 @@ def _encoded(asked: Asked, hashed: bool = True) -> tuple[Encoded, dict[str, Any]
 
 
 def _check_part(asked: Asked, number: int) -> None:
-    count = asked.params.parts(asked.name)
+    count = asked.params.evaluation(asked.name).folds
     if number >= count:
         raise Problem(
             f"evals.{asked.name}: has no part {number}",

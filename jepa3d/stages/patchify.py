@@ -22,19 +22,20 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from jepa3d import config, store
 from jepa3d.layout import Layout
 from jepa3d.ops.geometry import fps_numba, knn_numba
+from jepa3d.params import Params, Scheme, slice_of
 from jepa3d.problem import Problem
 from jepa3d.progress import track
+from jepa3d.results import store
 from jepa3d.seeds import derive
 
 BLOCK = 512  # shapes at a time: memory does not grow with the data set
 
 
-def patchify(params: config.Params, layout: Layout, scheme: str, dataset: str, part: int | None = None) -> None:
+def patchify(params: Params, layout: Layout, scheme: str, dataset: str, part: int | None = None) -> None:
     """Cache the patches of one data set under one scheme: all, or one part of a data set with shards."""
-    entry: config.Scheme = params.pick("patches", scheme)
+    entry: Scheme = params.pick("patches", scheme)
     shards = params.dataset(dataset).shards
     source, target = layout.canonical(dataset), layout.patches(scheme, dataset)
     if part is not None:
@@ -49,21 +50,21 @@ def patchify(params: config.Params, layout: Layout, scheme: str, dataset: str, p
     if shards > 1:
         _gather(layout, scheme, dataset, entry, shards)
         return
-    _cache(source, target, scheme, dataset, entry, store.stamp("patchify", config.slice_of(entry), [source]))
+    _cache(source, target, scheme, dataset, entry, store.stamp("patchify", slice_of(entry), [source]))
 
 
-def _write(layout: Layout, scheme: str, dataset: str, entry: config.Scheme, part: int, shards: int) -> None:
+def _write(layout: Layout, scheme: str, dataset: str, entry: Scheme, part: int, shards: int) -> None:
     stamp = _stamp_of_part(layout, dataset, entry, part, shards)
     _cache(layout.canonical(dataset), layout.shard(scheme, dataset, part), scheme, dataset, entry, stamp, part, shards)
 
 
-def _stamp_of_part(layout: Layout, dataset: str, entry: config.Scheme, part: int, shards: int) -> dict[str, Any]:
+def _stamp_of_part(layout: Layout, dataset: str, entry: Scheme, part: int, shards: int) -> dict[str, Any]:
     """By the recorded hash of the clouds: each of many parts would have to read all of them to compute it."""
-    settings = config.slice_of(entry) | {"part": [part, shards]}
+    settings = slice_of(entry) | {"part": [part, shards]}
     return store.stamp("patchify", settings, [layout.canonical(dataset)], store.recorded)
 
 
-def _gather(layout: Layout, scheme: str, dataset: str, entry: config.Scheme, shards: int) -> None:
+def _gather(layout: Layout, scheme: str, dataset: str, entry: Scheme, shards: int) -> None:
     """One file over all parts; a part that is missing, or of other points or settings, is made first."""
     parts = [layout.shard(scheme, dataset, number) for number in range(shards)]
     for number, path in enumerate(parts):
@@ -71,7 +72,7 @@ def _gather(layout: Layout, scheme: str, dataset: str, entry: config.Scheme, sha
         found = store.provenance(path) if path.exists() else {}
         if any(found.get(key) != wanted[key] for key in ("settings", "inputs")):
             _write(layout, scheme, dataset, entry, number, shards)
-    stamp = store.stamp("patchify", config.slice_of(entry), [layout.canonical(dataset), *parts])
+    stamp = store.stamp("patchify", slice_of(entry), [layout.canonical(dataset), *parts])
     store.join_h5(layout.patches(scheme, dataset), parts, stamp)
 
 
@@ -80,7 +81,7 @@ def _cache(
     target: Path,
     scheme: str,
     dataset: str,
-    entry: config.Scheme,
+    entry: Scheme,
     stamp: dict[str, Any],
     part: int = 0,
     shards: int = 1,
@@ -113,7 +114,7 @@ def _cache(
 
 
 def _indices(
-    points: h5py.Dataset, entry: config.Scheme, first: int, end: int
+    points: h5py.Dataset, entry: Scheme, first: int, end: int
 ) -> Iterator[tuple[int, dict[str, NDArray[np.uint16]]]]:
     for start in range(first, end, BLOCK):
         cloud = points[start : min(start + BLOCK, end)]
@@ -125,7 +126,7 @@ def _indices(
         yield start, arrays | levels(cloud, entry)
 
 
-def choose(cloud: NDArray[np.float32], entry: config.Scheme, first: int) -> NDArray[np.int64] | None:
+def choose(cloud: NDArray[np.float32], entry: Scheme, first: int) -> NDArray[np.int64] | None:
     """Which stored points the scheme uses, [n, P]; None where it uses all. A random choice is seeded by the row."""
     count, stored = cloud.shape[:2]
     if stored == entry.points:
@@ -138,7 +139,7 @@ def choose(cloud: NDArray[np.float32], entry: config.Scheme, first: int) -> NDAr
     return np.stack(rows)[:, : entry.points]
 
 
-def levels(cloud: NDArray[np.float32], entry: config.Scheme) -> dict[str, NDArray[np.uint16]]:
+def levels(cloud: NDArray[np.float32], entry: Scheme) -> dict[str, NDArray[np.uint16]]:
     """Centres and neighbours of every level; each level's points are the centres of the level below."""
     arrays = {}
     for number, level in enumerate(entry.levels):

@@ -18,38 +18,41 @@ from typing import Any
 import numpy as np
 import torch
 
-from jepa3d import batches, config, fit, plugins, ranks, store
+from jepa3d import objectives, plugins, pretrained
 from jepa3d.layout import Layout
-from jepa3d.monitor import Watch, warning
-from jepa3d.nets import pretrained
-from jepa3d.objectives import Base
 from jepa3d.ops.draws import shape_keys
+from jepa3d.params import Model, Params, Run, Scheme, run_slice
+from jepa3d.params.validation import plugin_config
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.seeds import derive
+from jepa3d.train import batches, distributed, loop
+from jepa3d.train.monitor import Watch, warning
+from jepa3d.train.objective import Base
 
 
-def pretrain(params: config.Params, layout: Layout, run: str, seed: int) -> None:
+def pretrain(params: Params, layout: Layout, run: str, seed: int) -> None:
     """Train one run with one seed, or go on where it was stopped. Raises fit.Stopped when a signal stops it.
 
     One of several ranks where the environment says so: the first one alone hashes, monitors, finishes and publishes.
     """
-    with ranks.joined() as world:
+    with distributed.joined() as world:
         _pretrain(params, layout, run, seed, world)
         world.wait()  # a job is over when its first rank has published
 
 
-def _pretrain(params: config.Params, layout: Layout, run: str, seed: int, world: ranks.World) -> None:
-    entry: config.Run = params.pick("runs", run)
+def _pretrain(params: Params, layout: Layout, run: str, seed: int, world: distributed.World) -> None:
+    entry: Run = params.pick("runs", run)
     model, scheme = params.pick("models", entry.model), params.pick("patches", entry.patches)
     read = dict.fromkeys([*entry.data, *([entry.monitor.probe] if entry.monitor.probe else [])])
     inputs = [path for data in read for path in (layout.canonical(data), layout.patches(entry.patches, data))]
-    settings = config.run_slice(params, run) | {"seed": seed}
+    settings = run_slice(params, run) | {"seed": seed}
     stamp = store.stamp("pretrain", settings, inputs if world.first else [])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     torch.manual_seed(derive(seed, "weights"))  # not of the run: runs with one seed start from the same encoder
-    plugin = plugins.find("objectives", entry.objective.kind)
-    options = config.plugin_config("objectives", entry.objective.options())
+    plugin = plugins.find(objectives, entry.objective.kind)
+    options = plugin_config(objectives, entry.objective.options(), f"runs.{run}.objective", params.source)
     objective = plugin.Objective(options, model, label_count(layout, entry)).to(device)
     source = batches.open_source(training_parts(layout, entry), entry.fit.memory_gb * 1e9, entry.fit.lanes)
     live = scheme.levels[0] if scheme.live else None
@@ -61,7 +64,7 @@ def _pretrain(params: config.Params, layout: Layout, run: str, seed: int, world:
         )
 
     watch = watched(layout, entry, seed, device) if world.first else None
-    training = fit.Training(
+    training = loop.Training(
         objective=objective,
         stream=stream_of(world.rank, world.size),
         fit=entry.fit,
@@ -75,14 +78,14 @@ def _pretrain(params: config.Params, layout: Layout, run: str, seed: int, world:
         world=world,
     )
     begin = time.monotonic()
-    fit.run(training)
+    loop.run(training)
     if world.first:
         objective.finish(stream_of(0, 1).batches())
         seconds = time.monotonic() - begin
         publish(layout, run, seed, objective, model, scheme, stamp, training.curve, seconds, world.size)
 
 
-def training_parts(layout: Layout, entry: config.Run) -> list[batches.Part]:
+def training_parts(layout: Layout, entry: Run) -> list[batches.Part]:
     """The train split of every data set of a run; a test shape is never seen, not even without its label."""
     parts = []
     for data in entry.data:
@@ -99,12 +102,12 @@ def training_parts(layout: Layout, entry: config.Run) -> list[batches.Part]:
     return parts
 
 
-def label_count(layout: Layout, entry: config.Run) -> int:
+def label_count(layout: Layout, entry: Run) -> int:
     """How many classes the run's data has; 0 where it has no labels or mixes data sets, whose labels differ."""
     return len(batches.class_names(layout.canonical(entry.data[0]))) if len(entry.data) == 1 else 0
 
 
-def watched(layout: Layout, entry: config.Run, seed: int, device: torch.device) -> Watch:
+def watched(layout: Layout, entry: Run, seed: int, device: torch.device) -> Watch:
     """The shapes that the collapse monitor looks at: a fixed draw from the train split of the probe's data."""
     name = entry.monitor.probe or entry.data[0]
     canonical, patches = layout.canonical(name), layout.patches(entry.patches, name)
@@ -130,8 +133,8 @@ def publish(
     run: str,
     seed: int,
     objective: Base,
-    model: config.Model,
-    scheme: config.Scheme,
+    model: Model,
+    scheme: Scheme,
     stamp: dict[str, Any],
     curve: Path,
     seconds: float,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 
-from jepa3d import config, store
 from jepa3d.layout import Layout
+from jepa3d.params import Params, slice_of
 from jepa3d.report import card, figures, maps, numbers, page, results, shapes, sources, terminal, text, training
 from jepa3d.report import study as studies
 from jepa3d.report.content import Content, content
 from jepa3d.report.page import Pictures
 from jepa3d.report.study import Study
+from jepa3d.results import store
 
 PLOTS = (
     "results.csv", "results.png", "results.svg", "curves.png", "confusion.png", "predictions.csv", "map.png",
@@ -20,11 +21,11 @@ PLOTS = (
 )  # fmt: skip
 
 
-def report(params: config.Params, layout: Layout) -> None:
+def report(params: Params, layout: Layout) -> None:
     """Write the report of the chosen study and print its tables. A missing file is a Problem that names the command
     that makes it."""
     study = studies.read(params, layout)
-    store.stamp("report", config.slice_of(params.chosen), sources.files_of(params, layout))  # for the records
+    store.stamp("report", slice_of(params.chosen), sources.files_of(params, layout))  # for the records
     found = content(params, study)
     pictures = draw_shapes(params, layout)
     drawn = plots(found, pictures)
@@ -41,7 +42,7 @@ def report(params: config.Params, layout: Layout) -> None:
     terminal.show(found)
 
 
-def draw_shapes(params: config.Params, layout: Layout) -> Pictures:
+def draw_shapes(params: Params, layout: Layout) -> Pictures:
     """The pictures of patches, masks and patch features, with the reason where there is none to draw."""
     masking = tokens = None
     if run := shapes.masking_run(params):
@@ -55,7 +56,7 @@ def draw_shapes(params: config.Params, layout: Layout) -> Pictures:
         masking,
         tokens,
         "" if masking else "No run of this study masks blocks of patches.",
-        "" if tokens else "No run of this study has patch features: hand-made features describe whole shapes.",
+        "" if tokens else "No run of this study has patch features: handcrafted features describe whole shapes.",
     )
 
 

@@ -32,12 +32,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from jepa3d import config, store
+from jepa3d.params import Augment, Model, Run, Scheme, Tune
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.seeds import derive
 
 if TYPE_CHECKING:
-    from jepa3d.ranks import World
+    from jepa3d.train.distributed import World
 
 
 class Features(NamedTuple):
@@ -63,9 +64,9 @@ class Encoded(NamedTuple):
     encoder: Path  # encoder.safetensors of the run and seed
     canonical: Path  # the evaluation's data set: points, label, part, split, id
     patches: Path  # its patch indices
-    scheme: config.Scheme  # of `patches`: the evaluation's own, else the run's
-    model: config.Model  # the run's architecture
-    run: config.Run  # the run's whole entry
+    scheme: Scheme  # of `patches`: the evaluation's own, else the run's
+    model: Model  # the run's architecture
+    run: Run  # the run's whole entry
     state: Path  # a folder for resume state; the stage removes it when the finding is written
     fingerprint: str = ""  # of the evaluation's settings, seed and inputs: a state of another one is never resumed
     world: World | None = None  # the ranks that share the work; None: there is only this one
@@ -197,7 +198,7 @@ def standardise(
     return tuple(scaler.transform(x.astype(np.float64)) for x in (train, *others))
 
 
-def tuned_by(settings: config.Tune) -> str:
+def tuned_by(settings: Tune) -> str:
     """How an encoder was trained on, for a protocol's line."""
     fit, encoder = settings.fit, "EMA encoder" if settings.which == "target" else "encoder"
     layers = "-".join(map(str, settings.hidden))
@@ -213,7 +214,7 @@ def tuned_by(settings: config.Tune) -> str:
     )
 
 
-def augmented_by(augment: config.Augment) -> str:
+def augmented_by(augment: Augment) -> str:
     """An augmentation in words, for a protocol's line."""
     said = []
     if augment.scale is not None:

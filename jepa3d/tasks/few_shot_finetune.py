@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from jepa3d import config as configuration
 from jepa3d.ops import episodes, score
 from jepa3d.ops.episodes import Episodes, Fold
+from jepa3d.params import Tune
 from jepa3d.seeds import derive
 from jepa3d.tasks import Encoded, Labels, Result, check_labels, labels_of, tuned_by
 
 if TYPE_CHECKING:
-    from jepa3d import batches
+    from jepa3d.train import batches
 
 NEEDS = "encoder"
 
 
-class Config(configuration.Tune, Episodes):
+class Config(Tune, Episodes):
     """The folds of `few_shot`, and how the encoder is trained on with each one's shots."""
 
     kind: Literal["few_shot_finetune"] = "few_shot_finetune"
@@ -56,7 +56,7 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
 
 def part(given: Encoded, config: Config, seed: int, number: int) -> Result:
     """One fold: `accuracy` over its queries after the last step. Raises fit.Stopped on a signal."""
-    from jepa3d import tuning
+    from jepa3d.train import tuning
 
     labels = labels_of(given)
     check_labels(labels)
@@ -94,7 +94,7 @@ def gather(results: Sequence[Result], config: Config) -> Result:
 
 def _of_fold(given: Encoded, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> batches.InMemory:
     """Some shapes, labelled by the place of their class among those of the fold."""
-    from jepa3d import batches
+    from jepa3d.train import batches
 
     source = batches.open_source([batches.Part(given.canonical, given.patches, rows)], float("inf"))
     arrays = source.rows(np.arange(len(source)))

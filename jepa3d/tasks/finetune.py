@@ -18,19 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from jepa3d import config as configuration
 from jepa3d.ops import score
+from jepa3d.params import Augment, Tune
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 from jepa3d.tasks import Encoded, Labels, Result, check_labels, holdout, labels_of, some_of_each, tuned_by
 
 if TYPE_CHECKING:
-    from jepa3d import batches
+    from jepa3d.train import batches
 
 NEEDS = "encoder"
 
 
-class Config(configuration.Tune):
+class Config(Tune):
     """`validation`: the share of the train split that is held out to choose the epoch on; 0: the last one is taken.
 
     `labels`: the share of the train split that is used at all, of each class at least one shape; the same shapes for
@@ -69,9 +69,9 @@ def protocol(config: Config) -> str:
 
 def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     """All protocols from one training; the predictions are the honest ones. Raises fit.Stopped on a signal."""
-    from jepa3d import ranks, tuning
+    from jepa3d.train import distributed, tuning
 
-    world = given.world or ranks.ALONE
+    world = given.world or distributed.ALONE
     labels = labels_of(given)
     check_labels(labels)
     fitted, held, test = parts_of(labels, config, seed)
@@ -102,7 +102,7 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     best = tuned.net if tuned.best is None else tuned.best
     device = tuned.sums.device
     predicted = tuning.logits(best, on_test.source, device, world=world).argmax(1)
-    votes = config.vote if config.augment != configuration.Augment() else 0
+    votes = config.vote if config.augment != Augment() else 0
     views = [
         tuning.logits(best, on_test.source, device, config.augment, live, derive(seed, "vote", number), world)
         for number in range(votes)
@@ -159,6 +159,6 @@ def protocols(rows: list[dict[str, Any]], chosen: int) -> dict[str, float]:
 
 
 def _source(given: Encoded, rows: NDArray[np.int64], memory: float) -> batches.Source:
-    from jepa3d import batches
+    from jepa3d.train import batches
 
     return batches.open_source([batches.Part(given.canonical, given.patches, rows)], memory)

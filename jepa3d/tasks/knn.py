@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from jepa3d.config import FrozenModel
 from jepa3d.ops import score
+from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
 from jepa3d.tasks import Features, Result, check, standardise
 

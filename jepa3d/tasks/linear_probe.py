@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat
 
-from jepa3d.config import FrozenModel
 from jepa3d.ops import score
+from jepa3d.params import FrozenModel
 from jepa3d.tasks import Features, Result, check, choose_c, logistic_fits, standardise
 
 NEEDS = "features"

@@ -17,17 +17,17 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
-from jepa3d import store
-from jepa3d.config import Augment, Fit, FrozenModel
 from jepa3d.ops import score
+from jepa3d.params import Augment, Fit, FrozenModel
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.seeds import derive
 from jepa3d.tasks import Encoded, Result, augmented_by, holdout
 
 if TYPE_CHECKING:
-    from jepa3d.nets.segmentation import PartObjective
-    from jepa3d.parts import Labelled
-    from jepa3d.ranks import World
+    from jepa3d.train.distributed import World
+    from jepa3d.train.part_labels import Labelled
+    from jepa3d.train.segmentation import PartObjective
 
 NEEDS = "encoder"
 BATCH = 32  # shapes that are scored at once
@@ -83,18 +83,18 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     """Instance and class mIoU and point accuracy of each choice of the epoch, beside the majority part's."""
     import torch
 
-    from jepa3d import parts, ranks
+    from jepa3d.train import distributed, part_labels
 
-    world = given.world or ranks.ALONE
-    data = parts.load(given.canonical, given.patches)
-    parts.check(data, given.canonical)
+    world = given.world or distributed.ALONE
+    data = part_labels.load(given.canonical, given.patches)
+    part_labels.check(data, given.canonical)
     held = _held_out(data, config.validation, seed)
     fitted = np.flatnonzero(~data.test & ~held)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(derive(seed, "part_seg", "weights"))
     objective = _objective(given, config, data, fitted, world).to(device)
     test = np.flatnonzero(data.test)
-    watch = Watch(objective, data, np.flatnonzero(held), test, parts.leaked(data), given.state, device, world)
+    watch = Watch(objective, data, np.flatnonzero(held), test, part_labels.leaked(data), given.state, device, world)
     rows = _train(given, config, data, fitted, seed, watch)
     return _result(data, watch, rows, fitted) if world.first else Result({})
 
@@ -119,9 +119,9 @@ def _held_out(data: Labelled, fraction: float, seed: int) -> Bool[np.ndarray, "n
 def _objective(given: Encoded, config: Config, data: Labelled, fitted: Rows, world: World) -> PartObjective:
     import torch
 
-    from jepa3d.nets import pretrained
-    from jepa3d.nets.encoder import Encoder
-    from jepa3d.nets.segmentation import PartObjective, Segmenter
+    from jepa3d import pretrained
+    from jepa3d.encoders.transformer import Encoder
+    from jepa3d.train.segmentation import PartObjective, Segmenter
 
     loaded = pretrained.load(given.encoder)
     if loaded.metadata["kind"] != pretrained.TRANSFORMER:
@@ -154,8 +154,8 @@ def _train(
     given: Encoded, config: Config, data: Labelled, fitted: Rows, seed: int, watch: Watch
 ) -> list[dict[str, Any]]:
     """Train to the end, from the last checkpoint if there is one; on the first rank, the curve's rows with scores."""
-    from jepa3d import fit
-    from jepa3d.batches import Arrays, InMemory, Stream
+    from jepa3d.train import loop
+    from jepa3d.train.batches import Arrays, InMemory, Stream
 
     points, centre, neighbour, _ = data.arrays
     numbered = Arrays(points[fitted], centre[fitted], neighbour[fitted], np.arange(len(fitted)))
@@ -171,8 +171,8 @@ def _train(
         watch.world.rank,
         watch.world.size,
     )
-    total = fit.Schedule.of(config.fit, stream.steps_per_epoch).total
-    training = fit.Training(
+    total = loop.Schedule.of(config.fit, stream.steps_per_epoch).total
+    training = loop.Training(
         objective=watch.objective,
         stream=stream,
         fit=config.fit,
@@ -185,7 +185,7 @@ def _train(
         watch_together=True,
         world=watch.world,
     )
-    fit.run(training)
+    loop.run(training)
     return looks(training.curve) if watch.world.first else []
 
 
@@ -213,7 +213,7 @@ class Watch:
     def __call__(self) -> Mapping[str, float]:
         import torch
 
-        from jepa3d.parts import scores
+        from jepa3d.train.part_labels import scores
 
         predicted, held = self.predict(self.test), self.predict(self.held)
         if not self.world.first:
@@ -238,8 +238,8 @@ class Watch:
         """The part of every point, among those of the shape's category."""
         import torch
 
-        from jepa3d.batches import to_device
-        from jepa3d.nets.segmentation import best_allowed
+        from jepa3d.train.batches import to_device
+        from jepa3d.train.segmentation import best_allowed
 
         allowed = _allowed(self.data).to(self.device)
         self.objective.eval()
@@ -257,7 +257,7 @@ class Watch:
 
 def _result(data: Labelled, watch: Watch, rows: list[dict[str, Any]], fitted: Rows) -> Result:
     """The chosen looks side by side; per category and shape by shape for the honest one."""
-    from jepa3d.parts import described, scores
+    from jepa3d.train.part_labels import described, scores
 
     chosen = {
         "": max(rows, key=lambda row: row["held_out_instance_miou"]),

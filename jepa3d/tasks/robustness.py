@@ -13,21 +13,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from jepa3d.config import FrozenModel
 from jepa3d.ops import score
+from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
-from jepa3d.tasks import (
-    Encoded,
-    Features,
-    Result,
-    check,
-    check_labels,
-    choose_c,
-    labels_of,
-    logistic_fits,
-    standardise,
-)
+from jepa3d.tasks import Encoded, Features, Result, check, check_labels, choose_c, labels_of, logistic_fits, standardise
 
 NEEDS = "encoder"
 BATCH = 64
@@ -131,12 +121,12 @@ def _features(
     """Features of the clean train and test shapes, from the cached patches, and of the test shapes in each case."""
     import torch
 
-    from jepa3d.batches import Part, open_source, to_device
-    from jepa3d.nets import pretrained
+    from jepa3d import pretrained
     from jepa3d.nets.patches import patchify
     from jepa3d.ops.corruptions import corrupt
     from jepa3d.ops.draws import shape_keys
     from jepa3d.progress import track
+    from jepa3d.train.batches import Part, open_source, to_device
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     level = given.scheme.levels[0]

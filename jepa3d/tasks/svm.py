@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field, PositiveFloat
 
-from jepa3d.config import FrozenModel
 from jepa3d.ops import score
+from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 from jepa3d.tasks import Features, Result, check, standardise, stratified_folds

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jepa3d.datasets import SetAside, Shape, modelnet40
-from jepa3d.foreign import modelnet
+from jepa3d.formats import modelnet
 from jepa3d.problem import Problem
 
 REAL = os.environ.get("JEPA3D_REAL_DATA")

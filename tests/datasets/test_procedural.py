@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from jepa3d.config import plugin_config
+from jepa3d import datasets
 from jepa3d.datasets import procedural
 from jepa3d.datasets.procedural import BACKGROUND, CLASSES, PARTS, Config, Sensor, Variation, make, observe, the_object
 from jepa3d.ops.primitives import sample
+from jepa3d.params.validation import plugin_config
 from jepa3d.problem import Problem
 
 RAW = Path("nowhere")
@@ -222,7 +223,7 @@ def test_without_variation_an_object_stands_as_its_recipe_has_it():
 )
 def test_a_setting_that_makes_no_sense_is_a_problem_that_names_it(settings, word):
     with pytest.raises(Problem, match=word):
-        plugin_config("datasets", {"kind": "procedural", **settings})
+        plugin_config(datasets, {"kind": "procedural", **settings}, "entry", "params.yaml")
 
 
 def test_the_configuration_cannot_be_changed_afterwards():

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jepa3d import plugins
-from jepa3d.config import plugin_config
+from jepa3d import datasets, plugins
 from jepa3d.datasets import Shape
-from jepa3d.foreign import roots
+from jepa3d.formats import roots
+from jepa3d.params.validation import plugin_config
 from jepa3d.problem import Problem
 
 ENTRIES: dict[str, dict[str, Any]] = {
@@ -27,9 +27,13 @@ ENTRIES: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module", params=ENTRIES)
 def forged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path]:
     raw = tmp_path_factory.mktemp(request.param)
-    module = plugins.find("datasets", request.param)
+    module = plugins.find(datasets, request.param)
     module.forge(raw)
-    return module, plugin_config("datasets", {"kind": request.param, **ENTRIES[request.param]}), raw
+    return (
+        module,
+        plugin_config(datasets, {"kind": request.param, **ENTRIES[request.param]}, "entry", "params.yaml"),
+        raw,
+    )
 
 
 def test_count_is_how_many_shapes_are_read(forged: tuple[Any, Any, Path]):

@@ -11,8 +11,10 @@ import os
 import time
 from pathlib import Path
 
-from jepa3d import config, provenance, store
+from jepa3d import project
 from jepa3d.layout import Layout, place_of
+from jepa3d.params import Params
+from jepa3d.results import provenance, store
 
 LARGE = 1_100_000  # bytes: Snakemake compares the contents of smaller files, and forgives a wrong time
 
@@ -29,10 +31,10 @@ def main() -> None:
     if verb == "check":
         return
     time.sleep(float(os.environ.get("HOLLOW_SECONDS", 0)))
-    make(config.load(given.params), Layout(given.results), verb, *names, *([given.seed] if given.seed else []))
+    make(project.load(given.params), Layout(given.results), verb, *names, *([given.seed] if given.seed else []))
 
 
-def make(params: config.Params, layout: Layout, verb: str, *names: str) -> None:
+def make(params: Params, layout: Layout, verb: str, *names: str) -> None:
     """The outputs of one job; the names are those of the command line, a seed last."""
     outputs, inputs = {
         "download": _download,
@@ -52,7 +54,7 @@ def make(params: config.Params, layout: Layout, verb: str, *names: str) -> None:
         store.write_bytes(path, _content(path, stamp, params))
 
 
-def make_all(params: config.Params, layout: Layout) -> None:
+def make_all(params: Params, layout: Layout) -> None:
     """Every job of the chosen study."""
     runs = {run: params.runs[run] for run in params.chosen.run_names()}
     datasets = {data for entry in runs.values() for data in entry.data}

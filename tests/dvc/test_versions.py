@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from jepa3d import config, provenance
+from jepa3d import project
 from jepa3d.layout import Layout
+from jepa3d.params import Params
+from jepa3d.results import provenance
 
 pytestmark = pytest.mark.dvc
 Clone = Callable[..., Any]
@@ -88,11 +90,11 @@ def test_any_change_of_any_section_selects_the_same_jobs_in_both_engines(clone: 
     here = clone()
     here.versions("pull")
     layout, original = Layout(here.folder / "results"), here.params
-    assert {name.split(":")[0] for name, _ in CHANGES} == set(config.Params.model_fields) - {"source"}
+    assert {name.split(":")[0] for name, _ in CHANGES} == set(Params.model_fields) - {"source"}
     for name, change in CHANGES:
         here.change(change)
         wanted = set(here.would_run())
-        params = config.load(here.folder / "params.yaml")
+        params = project.load(here.folder / "params.yaml")
         files = provenance.read(layout)
         stale = {command(path) for path in provenance.judge(params, files).stale}
         made = {command(path) for path in files.digests}
@@ -255,7 +257,7 @@ def test_the_real_command_stamps_what_the_records_are_judged_by(plant: Clone):
     here = plant("small", real=True)
     here.snakemake("all")
     files = provenance.read(Layout(here.folder / "results"))
-    judged = provenance.judge(config.load(here.folder / "params.yaml"), files)
+    judged = provenance.judge(project.load(here.folder / "params.yaml"), files)
     assert judged.stale == []
     assert {path.parts[-1] for path in judged.current} >= {"metrics.json", "scores.csv", "curves.csv", "model_card.md"}
     assert provenance.findings(files) == []

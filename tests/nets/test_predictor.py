@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jepa3d.config import Model
 from jepa3d.nets.predictor import Predictor, PredictorConfig
+from jepa3d.params import Model
 
 MODEL = Model(width=12, depth=1, heads=2)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from jepa3d.config import Model, Tokenizer
 from jepa3d.nets.tokenizer import Single, Sinusoidal, TwoStage, position, tokenizer
+from jepa3d.params import Model, Tokenizer
 
 
 def groups(*shape: int) -> torch.Tensor:

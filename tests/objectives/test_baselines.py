@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from jepa3d import plugins
-from jepa3d.batches import Batch
-from jepa3d.config import Model, Tokenizer
-from jepa3d.nets.encoder import Encoder
-from jepa3d.objectives import scratch, supervised
+from jepa3d import objectives, plugins
+from jepa3d.encoders.transformer import Encoder
+from jepa3d.objectives import random_init, supervised
 from jepa3d.ops.draws import shape_keys
+from jepa3d.params import Model, Tokenizer
 from jepa3d.problem import Problem
+from jepa3d.train.batches import Batch
 
 MODEL = Model(width=12, depth=1, heads=2, tokenizer=Tokenizer(widths=(6, 8, 8)))
 
@@ -31,7 +31,7 @@ def batch(seed: int = 0, shapes: int = 8) -> Batch:
 
 def test_calibration_is_the_plain_average_of_the_batch_statistics():
     torch.manual_seed(0)
-    net = scratch.Objective(scratch.Config(clouds=24), MODEL, 0)
+    net = random_init.Objective(random_init.Config(clouds=24), MODEL, 0)
     weights = {name: value.clone() for name, value in net.named_parameters()}
     batches = [batch(seed) for seed in range(5)]
     net.finish(batches)
@@ -47,7 +47,7 @@ def test_calibration_is_the_plain_average_of_the_batch_statistics():
 
 
 def test_calibration_forgets_what_was_there_and_may_be_left_out():
-    net = scratch.Objective(scratch.Config(clouds=0), MODEL, 0)
+    net = random_init.Objective(random_init.Config(clouds=0), MODEL, 0)
     norm = net.encoder.tokenizer.point_norm
     norm.running_mean.fill_(7.0)
     net.finish([batch()])
@@ -56,11 +56,11 @@ def test_calibration_forgets_what_was_there_and_may_be_left_out():
 
 
 def test_runs_of_one_seed_start_from_the_same_encoder():
-    """`scratch` is the random encoder that `jepa` starts from, so that the table compares training alone."""
+    """`random_init` is the random encoder that `jepa` starts from, so that the table compares training alone."""
     encoders = []
-    for kind in ("jepa", "scratch", "supervised"):
+    for kind in ("jepa", "random_init", "supervised"):
         torch.manual_seed(5)
-        module = plugins.find("objectives", kind)
+        module = plugins.find(objectives, kind)
         encoders.append(module.Objective(module.Config(), MODEL, 3).encoder)
     for other in encoders[1:]:
         for (name, a), b in zip(encoders[0].named_parameters(), other.parameters(), strict=True):
@@ -84,9 +84,9 @@ def test_supervised_without_labels_of_two_classes_is_a_problem(classes: int):
         supervised.Objective(supervised.Config(), MODEL, classes)
 
 
-@pytest.mark.parametrize("kind", ["raw_centres", "hand_made"])
+@pytest.mark.parametrize("kind", ["raw_centres", "handcrafted"])
 def test_an_untrained_baseline_has_an_encoder_and_says_that_it_cannot_be_trained(kind: str):
-    module = plugins.find("objectives", kind)
+    module = plugins.find(objectives, kind)
     net = module.Objective(module.Config(), MODEL, 0)
     encoder = net.encoders()["context"]
     assert encoder.pool(encoder(batch().patches())).shape[0] == 8

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jepa3d.batches import Batch
-from jepa3d.config import Model, Tokenizer
 from jepa3d.objectives.jepa import Config, Objective, mean_over_targets, spread, squared
 from jepa3d.ops.draws import shape_keys
 from jepa3d.ops.schedule import cosine
+from jepa3d.params import Model, Tokenizer
+from jepa3d.train.batches import Batch
 
 MODEL = Model(width=12, depth=2, heads=2, tokenizer=Tokenizer(widths=(6, 8, 8)))
 SHAPES, POINTS, PATCHES, SIZE = 4, 60, 20, 6

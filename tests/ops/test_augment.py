@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jepa3d.config import Augment, Jitter
 from jepa3d.ops.augment import augment, exact_for_cache, so3_rotation, upright_rotation
 from jepa3d.ops.draws import shape_keys
 from jepa3d.ops.geometry import farthest_point_sample, gather, knn
+from jepa3d.params import Augment, Jitter
 
 
 def keys(count: int, epoch: int = 0) -> torch.Tensor:

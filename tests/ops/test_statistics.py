@@ -136,10 +136,10 @@ OURS = Interval(86.0, 85.0, 87.0, 3)  # half-width 1
 @pytest.mark.parametrize(
     ("published", "spread", "rivals", "word"),
     [
-        (86.8, 0.0, {"scratch": 77.2}, "reproduced"),  # 85 to 87 holds it
-        (87.1, 0.0, {"scratch": 77.2}, "below"),
-        (84.9, 0.0, {"scratch": 77.2}, "above"),
-        (87.1, 0.5, {"scratch": 77.2}, "reproduced"),  # 1^2 + .98^2 = 1.4^2: 84.6 to 87.4
+        (86.8, 0.0, {"random_init": 77.2}, "reproduced"),  # 85 to 87 holds it
+        (87.1, 0.0, {"random_init": 77.2}, "below"),
+        (84.9, 0.0, {"random_init": 77.2}, "above"),
+        (87.1, 0.5, {"random_init": 77.2}, "reproduced"),  # 1^2 + .98^2 = 1.4^2: 84.6 to 87.4
         (86.8, 0.0, {"M = 1": 84.6, "M = 2": 85.7}, "inconclusive"),  # 85.7 lies inside as well
         (86.8, 0.25, {}, "inconclusive"),  # half-width 1.11 > 2 * .49
         (86.8, 0.4, {}, "reproduced"),  # half-width 1.27 < 2 * .78
@@ -156,10 +156,10 @@ def test_the_verdict_names_the_rival_that_it_cannot_tell_apart():
 
 def test_a_single_seed_counts_the_spread_twice():
     """h^2 = 1 + 2 * (1.96 * .5)^2 = 2.92: 86 ± 1.71."""
-    found = verdict(OURS._replace(n=1), 87.6, 0.5, {"scratch": 77.2})
+    found = verdict(OURS._replace(n=1), 87.6, 0.5, {"random_init": 77.2})
     assert [found.low, found.high] == pytest.approx([84.29, 87.71], abs=0.005)
     assert found.word == "reproduced"
-    assert verdict(OURS, 87.6, 0.5, {"scratch": 77.2}).word == "below"
+    assert verdict(OURS, 87.6, 0.5, {"random_init": 77.2}).word == "below"
 
 
 def test_nothing_of_ours_is_not_run():

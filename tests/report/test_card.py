@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from jepa3d import config
+from jepa3d.params import Fit, Params
 from jepa3d.report import card
 from jepa3d.report.study import Training
 
@@ -19,8 +19,8 @@ from jepa3d.report.study import Training
 def test_what_a_seed_cost_is_said_with_its_threads(threads: list[int], said: str):
     trainings = {seed: Training([], {"seconds": 180, "threads": n, "device": "cpu"}) for seed, n in enumerate(threads)}
     study: Any = SimpleNamespace(trainings={"jepa": trainings})
-    run: Any = SimpleNamespace(fit=config.Fit(steps=1500, batch=32, lr=1e-3))
-    first, second = card.training(cast(config.Params, None), study, "jepa", run)
+    run: Any = SimpleNamespace(fit=Fit(steps=1500, batch=32, lr=1e-3))
+    first, second = card.training(cast(Params, None), study, "jepa", run)
     assert first == (
         "1,500 steps of batch 32, AdamW, learning rate 0.001, weight decay 0.05; "
         + ("1 seed." if len(threads) == 1 else "2 seeds.")

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jepa3d import config, published
-from jepa3d.published import ABSTRACT, DOCUMENT, OURS
-from jepa3d.report import ablations, recipes, tables, text
+from jepa3d import project
+from jepa3d.params import Params
+from jepa3d.report import ablations, published, recipes, tables, text
+from jepa3d.report.published import ABSTRACT, DOCUMENT, OURS
 from jepa3d.report.study import Outcome, Study
 
 PARAMS = """
 study: paper
 studies:
   paper:
-    runs: [document, paper, short, two_blocks, scratch]
+    runs: [document, paper, short, two_blocks, random_init]
     evals: [ft_pb, ft_few_labels, ft_toys, parts]
     seeds: [0, 1, 2]
 datasets:
@@ -41,7 +42,7 @@ runs:
       predictor: {kind: cross}
       loss: cosine
     fit: {epochs: 150}
-  scratch: {base: document, objective: {kind: scratch}, fit: {steps: 0}}
+  random_init: {base: document, objective: {kind: random_init}, fit: {steps: 0}}
 evals:
   ft_pb: {dataset: pb, patches: flat2048, task: {kind: finetune}}
   ft_few_labels: {dataset: pb, patches: flat2048, task: {kind: finetune, labels: 0.1}}
@@ -51,10 +52,10 @@ evals:
 
 
 @pytest.fixture(scope="module")
-def params(tmp_path_factory: pytest.TempPathFactory) -> config.Params:
+def params(tmp_path_factory: pytest.TempPathFactory) -> Params:
     path: Path = tmp_path_factory.mktemp("tables") / "params.yaml"
     path.write_text(PARAMS)
-    return config.load(path)
+    return project.load(path)
 
 
 def outcome(accuracy: float, seed: int, community: float = 0.01, shapes: int = 1000) -> Outcome:
@@ -74,7 +75,7 @@ def outcome(accuracy: float, seed: int, community: float = 0.01, shapes: int = 1
     )
 
 
-def study(params: config.Params, **accuracies: dict[str, list[float]]) -> Study:
+def study(params: Params, **accuracies: dict[str, list[float]]) -> Study:
     """run={evaluation: [accuracy of seed 0, of seed 1, ...]}"""
     chosen = params.chosen
     outcomes: dict[str, dict[str, dict[int, Outcome]]] = {run: {} for run in chosen.runs}
@@ -84,7 +85,7 @@ def study(params: config.Params, **accuracies: dict[str, list[float]]) -> Study:
     return Study("paper", "", chosen.runs, chosen.evals, chosen.seeds, outcomes, {}, {}, None, {})
 
 
-def line(params: config.Params, found: Study, benchmark: str, title: str) -> tables.Row:
+def line(params: Params, found: Study, benchmark: str, title: str) -> tables.Row:
     sections = [section for table in tables.tables(params, found) for section in table.sections]
     [section] = [section for section in sections if section.key == benchmark]
     [row] = [row for row in section.rows if row.title == title]
@@ -152,7 +153,7 @@ def test_what_keeps_a_run_on_public_data_from_being_compared_is_said(params):
 
 
 def test_a_network_from_scratch_is_held_against_the_scratch_row(params):
-    row = line(params, study(params, scratch={"ft_pb": [0.772, 0.774, 0.770]}), "pb_t50_rs", recipes.SCRATCH)
+    row = line(params, study(params, random_init={"ft_pb": [0.772, 0.774, 0.770]}), "pb_t50_rs", recipes.SCRATCH)
     assert {source: found.word for source, found in row.ours[0].verdicts.items()} == {
         DOCUMENT: "reproduced",
         tables.AUTHORS: "reproduced",

@@ -24,7 +24,7 @@ from faults import FAULTS, ORDINARY, orphans
 from private_slurm import Slurm
 from studies import CLUSTER, PARAMS, Command, Study, changed, settle
 
-from jepa3d import store
+from jepa3d.results import store
 
 LENGTH = 1200  # steps of each training: it must not end before the last fault has done its work
 MARKS = ("<!-- campaign -->", "<!-- /campaign -->")

@@ -20,8 +20,8 @@ from typing import Any
 import yaml
 from private_slurm import Slurm, wait_until
 
-from jepa3d import store
 from jepa3d.layout import Layout
+from jepa3d.results import store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 400  # long enough that a cancelled training does not end within the seconds that it has left

@@ -10,7 +10,7 @@ from faults import FAULTS, orphans
 from private_slurm import Slurm
 from studies import STEPS, Command, Study
 
-from jepa3d import store
+from jepa3d.results import store
 
 pytestmark = pytest.mark.slurm
 

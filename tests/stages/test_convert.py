@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jepa3d import plugins, store
-from jepa3d.config import DatasetConfig
+from jepa3d import plugins
 from jepa3d.datasets import SetAside, Shape, folder
 from jepa3d.layout import Layout
+from jepa3d.params import DatasetConfig
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.stages import convert as stage
 from jepa3d.stages.convert import PluginError, convert
 

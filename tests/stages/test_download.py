@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jepa3d import config, store
+from jepa3d import project
 from jepa3d.datasets import modelnet40, scanobjectnn
 from jepa3d.fetch import addresses
-from jepa3d.foreign.sources import Source
+from jepa3d.formats.sources import Source
 from jepa3d.layout import Layout
+from jepa3d.params import Params
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.stages import download as stage
 
 PARAMS = """
@@ -131,12 +133,10 @@ def source_of(data: bytes, *urls: str, **more: Any) -> Source:
     return Source("modelnet40_ply_hdf5_2048.zip", urls, "https://terms.example", "ask a colleague", **facts)
 
 
-def params(
-    tmp_path: Path, entry: str = "kind: modelnet40, accept_terms: true", name: str = "modelnet40"
-) -> config.Params:
+def params(tmp_path: Path, entry: str = "kind: modelnet40, accept_terms: true", name: str = "modelnet40") -> Params:
     path = tmp_path / "params.yaml"
     path.write_text(PARAMS % f"{name}: {{{entry}}}", encoding="utf-8")
-    return config.load(path)
+    return project.load(path)
 
 
 def go(tmp_path: Path, entry: str = "kind: modelnet40, accept_terms: true") -> dict[str, Any]:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from jepa3d import config, load_encoder, store
+from jepa3d import load_encoder, project
 from jepa3d.layout import Layout
+from jepa3d.params import Params
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.stages import embed as stage
 from jepa3d.stages.patchify import patchify
 from jepa3d.stages.pretrain import pretrain
@@ -23,15 +25,15 @@ from jepa3d.stages.pretrain import pretrain
 @pytest.fixture
 def trained(
     tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
-) -> Callable[..., tuple[config.Params, dict[str, Any]]]:
+) -> Callable[..., tuple[Params, dict[str, Any]]]:
     """Train a run and embed its data; what the features file has, and its attributes."""
 
-    def _trained(run: str, **patches: Any) -> tuple[config.Params, dict[str, Any]]:
+    def _trained(run: str, **patches: Any) -> tuple[Params, dict[str, Any]]:
         tiny["patches"]["flat"] |= patches
         tiny["runs"]["jepa"]["fit"]["steps"] = 2
-        for kind in ("hand_made", "raw_centres"):
-            tiny["runs"][kind] = {"base": "scratch", "objective": {"kind": kind}}
-        params = config.load(write(tiny))
+        for kind in ("handcrafted", "raw_centres"):
+            tiny["runs"][kind] = {"base": "random_init", "objective": {"kind": kind}}
+        params = project.load(write(tiny))
         patchify(params, layout, "flat", "toys")
         pretrain(params, layout, run, 0)
         stage.embed(params, layout, run, "toys", 0)
@@ -73,21 +75,21 @@ def test_the_features_keep_the_order_labels_splits_and_names_of_the_shapes(train
 
 def test_the_batch_size_does_not_show(trained: Any, layout: Layout, monkeypatch: pytest.MonkeyPatch):
     _, whole = trained("jepa")
-    monkeypatch.setattr("jepa3d.nets.pretrained.CPU_BATCH", 7)
+    monkeypatch.setattr("jepa3d.pretrained.CPU_BATCH", 7)
     _, read = trained("jepa")
     assert np.allclose(read["context"], whole["context"], atol=1e-5)
 
 
-@pytest.mark.parametrize(("run", "width"), [("scratch", 48), ("raw_centres", 48), ("hand_made", 129)])
+@pytest.mark.parametrize(("run", "width"), [("random_init", 48), ("raw_centres", 48), ("handcrafted", 129)])
 def test_baselines_have_features_of_their_own_and_no_ema_copy(trained: Any, run: str, width: int):
     _, read = trained(run)
     assert read["context"].shape == (80, width)
     assert "target" not in read
-    assert read["attributes"]["kind"] == ("transformer" if run == "scratch" else run)
-    assert read["attributes"]["pool"] == ("max_mean" if run == "scratch" else run)  # not made of max and mean
+    assert read["attributes"]["kind"] == ("transformer" if run == "random_init" else run)
+    assert read["attributes"]["pool"] == ("max_mean" if run == "random_init" else run)  # not made of max and mean
 
 
-def test_without_an_encoder_the_command_that_makes_it_is_named(params: config.Params, layout: Layout, toys: Path):
+def test_without_an_encoder_the_command_that_makes_it_is_named(params: Params, layout: Layout, toys: Path):
     patchify(params, layout, "flat", "toys")
     with pytest.raises(Problem, match="no such file") as caught:
         stage.embed(params, layout, "jepa", "toys", 0)
@@ -99,7 +101,7 @@ import resource, sys
 import numpy as np, torch
 from jepa3d import batches, config
 from jepa3d.nets import pretrained
-from jepa3d.nets.encoder import Encoder
+from jepa3d.encoders.transformer import Encoder
 from jepa3d.stages import embed
 
 torch.set_num_threads(2)

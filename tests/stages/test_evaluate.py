@@ -22,9 +22,14 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from jepa3d import config, plugins, store
+from jepa3d import plugins, project, tasks
 from jepa3d.layout import Layout
+from jepa3d.params import FrozenModel, Params
+from jepa3d.params.load import evaluation
+from jepa3d.params.models import EvalFacts
+from jepa3d.params.validation import plugin_config
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.stages.evaluate import evaluate
 from jepa3d.stages.patchify import patchify
 from jepa3d.stages.pretrain import pretrain
@@ -38,21 +43,23 @@ TASKS = {
 }
 
 
-def params_with(tasks: dict) -> config.Params:
+def params_with(entries: dict) -> Params:
     run = {"data": ["toys"], "patches": "flat", "model": "small", "objective": {"kind": "jepa"}, "fit": {"steps": 1}}
-    return config.Params.model_validate_json(
+    params = Params.model_validate_json(
         json.dumps(
             {
                 "study": "demo",
-                "studies": {"demo": {"runs": ["jepa"], "evals": list(tasks), "seeds": [0]}},
+                "studies": {"demo": {"runs": ["jepa"], "evals": list(entries), "seeds": [0]}},
                 "datasets": {"toys": {"kind": "folder"}},
                 "patches": {"flat": {}, "dense": {"points": 2048}},
                 "models": {"small": {"width": 96, "depth": 2, "heads": 4}},
                 "runs": {"jepa": run},
-                "evals": {name: {"dataset": "toys", "task": task} for name, task in tasks.items()},
+                "evals": {name: {"dataset": "toys", "task": task} for name, task in entries.items()},
             }
         )
     )
+    evals = {name: evaluation(tasks, name, entry, "params.yaml") for name, entry in params.evals.items()}
+    return params.model_copy(update={"evals": evals})
 
 
 def features(path: Path, target: bool = True, **changes) -> dict:
@@ -87,7 +94,7 @@ def test_a_finding_is_complete(layout: Layout, name: str):
     assert (found["run"], found["seed"], found["eval"], found["dataset"]) == ("jepa", 2, name, "toys")
     assert found["provenance"]["verb"] == "evaluate"
     assert found["provenance"]["inputs"] == {str(path): store.sha256(path)}
-    assert found["provenance"]["settings"]["task"] == TASKS[name]
+    assert found["provenance"]["settings"]["task"].items() >= TASKS[name].items()
     assert found["task"]["kind"] == TASKS[name]["kind"]
     assert found["headline"] == next(iter(found["metrics"]))
     assert found["ids"] == [f"toy-{i}" for i in range(0, 60, 4)]
@@ -158,13 +165,13 @@ def test_the_settings_pass_through_params_yaml(tmp_path: Path):
     entry = {"dataset": "toys", "task": TASKS["near"]}
     text = yaml.safe_dump({"evals": {"near": entry}})
     task = yaml.safe_load(text)["evals"]["near"]["task"]
-    assert config.plugin_config("tasks", task).k == (3, 1)
+    assert plugin_config(tasks, task, "entry", "params.yaml").k == (3, 1)
 
 
 def test_tasks_that_train_on_get_the_encoder_and_the_data(layout: Layout, monkeypatch: pytest.MonkeyPatch):
     handed: list[Encoded] = []
 
-    class Config(config.FrozenModel):
+    class Config(FrozenModel):
         kind: str
 
     def train_on(given: Encoded, settings: Config, seed: int) -> Result:
@@ -199,32 +206,32 @@ FOLDS = {"way": 2, "shot": 3, "folds": 2, "hidden": [], "fit": {"steps": 2, "bat
 
 
 @pytest.fixture
-def trained(tiny: dict, write: Callable[[Any], Path], layout: Layout, toys: Path) -> Iterator[config.Params]:
+def trained(tiny: dict, write: Callable[[Any], Path], layout: Layout, toys: Path) -> Iterator[Params]:
     """A study with a scratch encoder, whose evaluations train on."""
     jaxtyping.config.update("jaxtyping_disable", True)  # signatures are checked elsewhere; here it would take long
     tiny["evals"]["tuned"] = {"dataset": "toys", "task": {"kind": "finetune", **TUNE}}
     tiny["evals"]["folds"] = {"dataset": "toys", "task": {"kind": "few_shot_finetune", **FOLDS}}
-    params = config.load(write(tiny))
+    params = project.load(write(tiny))
     patchify(params, layout, "flat", "toys")
-    pretrain(params, layout, "scratch", 0)
+    pretrain(params, layout, "random_init", 0)
     yield params
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def test_a_fine_tuning_is_a_finding_with_its_curve_and_leaves_no_state(trained: config.Params, layout: Layout):
-    evaluate(trained, layout, "scratch", "tuned", 0)
-    found = store.read_json(layout.evaluation("scratch", 0, "tuned"))
+def test_a_fine_tuning_is_a_finding_with_its_curve_and_leaves_no_state(trained: Params, layout: Layout):
+    evaluate(trained, layout, "random_init", "tuned", 0)
+    found = store.read_json(layout.evaluation("random_init", 0, "tuned"))
     assert found["headline"] == "accuracy"
     assert [row["epoch"] for row in found["details"]["curve"]] == [1, 2, 3, 4]
     assert np.mean(np.array(found["predicted"]) == found["truth"]) == found["metrics"]["accuracy"]
     assert "ON TEST" in found["protocol"]
-    assert not layout.evaluation_state("scratch", 0, "tuned").exists()
+    assert not layout.evaluation_state("random_init", 0, "tuned").exists()
 
 
-def test_killed_at_random_moments_a_fine_tuning_ends_in_the_same_bytes(trained: config.Params, layout: Layout):
+def test_killed_at_random_moments_a_fine_tuning_ends_in_the_same_bytes(trained: Params, layout: Layout):
     importlib.import_module("torch._dynamo")  # once, here: the first step of every child would
-    path, state = layout.evaluation("scratch", 0, "tuned"), layout.evaluation_state("scratch", 0, "tuned")
-    assert os.waitpid(in_child(lambda: evaluate(trained, layout, "scratch", "tuned", 0)), 0)[1] == 0
+    path, state = layout.evaluation("random_init", 0, "tuned"), layout.evaluation_state("random_init", 0, "tuned")
+    assert os.waitpid(in_child(lambda: evaluate(trained, layout, "random_init", "tuned", 0)), 0)[1] == 0
     undisturbed = path.read_bytes()
     path.unlink()
 
@@ -233,7 +240,7 @@ def test_killed_at_random_moments_a_fine_tuning_ends_in_the_same_bytes(trained: 
 
     moments, status, kills = random.Random(0), -1, 0
     while status != 0:
-        before, child = newest(), in_child(lambda: evaluate(trained, layout, "scratch", "tuned", 0))
+        before, child = newest(), in_child(lambda: evaluate(trained, layout, "random_init", "tuned", 0))
         while newest() <= before and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             time.sleep(0.002)
         if kills < 4:
@@ -260,17 +267,17 @@ def in_child(work: Callable[[], None]) -> int:
     return child
 
 
-def test_parts_that_were_jobs_and_the_call_by_hand_find_the_same(trained: config.Params, layout: Layout):
-    path = layout.evaluation("scratch", 0, "folds")
-    evaluate(trained, layout, "scratch", "folds", 0)
+def test_parts_that_were_jobs_and_the_call_by_hand_find_the_same(trained: Params, layout: Layout):
+    path = layout.evaluation("random_init", 0, "folds")
+    evaluate(trained, layout, "random_init", "folds", 0)
     by_hand = path.read_bytes()
-    shutil.rmtree(layout.part("scratch", 0, "folds", 0).parent)
+    shutil.rmtree(layout.part("random_init", 0, "folds", 0).parent)
     for number in (1, 0):
-        evaluate(trained, layout, "scratch", "folds", 0, part=number)
-        part = store.read_json(layout.part("scratch", 0, "folds", number))
+        evaluate(trained, layout, "random_init", "folds", 0, part=number)
+        part = store.read_json(layout.part("random_init", 0, "folds", number))
         assert (part["part"], part["seed"]) == (number, 0)
-        assert not (layout.evaluation_state("scratch", 0, "folds") / f"part{number}").exists()
-    evaluate(trained, layout, "scratch", "folds", 0)
+        assert not (layout.evaluation_state("random_init", 0, "folds") / f"part{number}").exists()
+    evaluate(trained, layout, "random_init", "folds", 0)
     assert path.read_bytes() == by_hand
     found = store.read_json(path)
     accuracies = [fold["accuracy"] for fold in found["details"]["folds"]]
@@ -279,36 +286,36 @@ def test_parts_that_were_jobs_and_the_call_by_hand_find_the_same(trained: config
 
 
 def test_parts_that_are_there_are_not_computed_again_unless_they_are_of_other_settings(
-    trained: config.Params, layout: Layout, monkeypatch: pytest.MonkeyPatch
+    trained: Params, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ):
-    evaluate(trained, layout, "scratch", "folds", 0)
+    evaluate(trained, layout, "random_init", "folds", 0)
     computed = []
-    task = plugins.find("tasks", "few_shot_finetune")
+    task = plugins.find(tasks, "few_shot_finetune")
     monkeypatch.setattr(
         task,
         "part",
         lambda given, settings, seed, number: computed.append(number) or Result({"accuracy": 0.5, "queries": 1.0}),
     )
-    evaluate(trained, layout, "scratch", "folds", 0)
+    evaluate(trained, layout, "random_init", "folds", 0)
     assert computed == []
-    layout.part("scratch", 0, "folds", 1).write_text("damaged")
-    evaluate(trained, layout, "scratch", "folds", 0)
+    layout.part("random_init", 0, "folds", 1).write_text("damaged")
+    evaluate(trained, layout, "random_init", "folds", 0)
     assert computed == [1]
     entry = trained.evals["folds"]
-    other = entry.model_copy(update={"task": {**entry.task, "dropout": 0.25}})
+    other = entry.settled(entry.settings.model_copy(update={"dropout": 0.25}), EvalFacts("encoder", entry.folds))
     trained = trained.model_copy(update={"evals": {**trained.evals, "folds": other}})
-    evaluate(trained, layout, "scratch", "folds", 0)
+    evaluate(trained, layout, "random_init", "folds", 0)
     assert computed == [1, 0, 1]
 
 
-def test_parts_of_two_versions_of_the_code_are_said_to_be(trained: config.Params, layout: Layout):
-    path = layout.part("scratch", 0, "folds", 1)
-    evaluate(trained, layout, "scratch", "folds", 0)
+def test_parts_of_two_versions_of_the_code_are_said_to_be(trained: Params, layout: Layout):
+    path = layout.part("random_init", 0, "folds", 1)
+    evaluate(trained, layout, "random_init", "folds", 0)
     part = store.read_json(path)
     part["provenance"]["code"] = "0123456789abcdef"
     store.write_json(path, part)
-    evaluate(trained, layout, "scratch", "folds", 0)
-    notes = store.read_json(layout.evaluation("scratch", 0, "folds"))["notes"]
+    evaluate(trained, layout, "random_init", "folds", 0)
+    notes = store.read_json(layout.evaluation("random_init", 0, "folds"))["notes"]
     assert any("2 versions of the code" in note for note in notes)
 
 
@@ -319,18 +326,18 @@ def test_parts_of_two_versions_of_the_code_are_said_to_be(trained: config.Params
         ("tuned", 0, r"(?s)evals.tuned: has no part 0.*in one go"),
     ],
 )
-def test_a_part_that_there_is_not_is_a_problem(trained: config.Params, layout: Layout, name: str, part: int, says: str):
+def test_a_part_that_there_is_not_is_a_problem(trained: Params, layout: Layout, name: str, part: int, says: str):
     with pytest.raises(Problem, match=says):
-        evaluate(trained, layout, "scratch", name, 0, part=part)
+        evaluate(trained, layout, "random_init", name, 0, part=part)
 
 
 def test_a_run_without_weights_to_train_on_is_a_problem(
-    trained: config.Params, layout: Layout, tiny: dict, write: Callable[[Any], Path]
+    trained: Params, layout: Layout, tiny: dict, write: Callable[[Any], Path]
 ):
-    tiny["runs"]["hand"] = {"base": "scratch", "objective": {"kind": "hand_made"}}
-    params = config.load(write(tiny))
+    tiny["runs"]["hand"] = {"base": "random_init", "objective": {"kind": "handcrafted"}}
+    params = project.load(write(tiny))
     pretrain(params, layout, "hand", 0)
-    with pytest.raises(Problem, match="'hand_made' has nothing that could be trained on"):
+    with pytest.raises(Problem, match="'handcrafted' has nothing that could be trained on"):
         evaluate(params, layout, "hand", "tuned", 0)
     assert not layout.evaluation("hand", 0, "tuned").exists()
 

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from jepa3d import config, store
+from jepa3d import project
 from jepa3d.layout import Layout
 from jepa3d.ops.geometry import farthest_point_sample, gather, knn
+from jepa3d.params import Params, slice_of
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.stages import patchify as stage
 
 
-def cached(params: config.Params, layout: Layout, scheme: str = "flat") -> dict[str, np.ndarray]:
+def cached(params: Params, layout: Layout, scheme: str = "flat") -> dict[str, np.ndarray]:
     stage.patchify(params, layout, scheme, "toys")
     with store.open_h5(layout.patches(scheme, "toys")) as file:
         return {name: file[name][:] for name in file}
@@ -28,7 +30,7 @@ def clouds(path: Path) -> torch.Tensor:
         return torch.from_numpy(file["points"][:])
 
 
-def test_the_cache_has_the_indices_of_fps_and_knn(params: config.Params, layout: Layout, toys: Path):
+def test_the_cache_has_the_indices_of_fps_and_knn(params: Params, layout: Layout, toys: Path):
     arrays, points = cached(params, layout), clouds(toys)
     assert set(arrays) == {"centre", "neighbour"}
     assert all(array.dtype == np.uint16 for array in arrays.values())
@@ -39,7 +41,7 @@ def test_the_cache_has_the_indices_of_fps_and_knn(params: config.Params, layout:
 
 
 def test_shapes_are_worked_on_in_blocks_that_do_not_show(
-    params: config.Params, layout: Layout, toys: Path, monkeypatch: pytest.MonkeyPatch
+    params: Params, layout: Layout, toys: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole = cached(params, layout)
     monkeypatch.setattr(stage, "BLOCK", 7)
@@ -47,13 +49,11 @@ def test_shapes_are_worked_on_in_blocks_that_do_not_show(
         assert np.array_equal(array, whole[name])
 
 
-def test_the_cache_is_stamped_with_the_scheme_and_the_hash_of_the_points(
-    params: config.Params, layout: Layout, toys: Path
-):
+def test_the_cache_is_stamped_with_the_scheme_and_the_hash_of_the_points(params: Params, layout: Layout, toys: Path):
     cached(params, layout)
     stamp = store.provenance(layout.patches("flat", "toys"))
     assert stamp["verb"] == "patchify"
-    assert stamp["settings"] == config.slice_of(params.patches["flat"])
+    assert stamp["settings"] == slice_of(params.patches["flat"])
     assert stamp["inputs"] == {str(toys): store.sha256(toys)}
 
 
@@ -62,7 +62,7 @@ def test_a_scheme_with_fewer_points_chooses_among_those_stored(
     tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path, sample: str
 ):
     tiny["patches"]["few"] = {"points": 40, "sample": sample, "levels": [{"num": 10, "size": 5}]}
-    params, points = config.load(write(tiny)), clouds(toys)
+    params, points = project.load(write(tiny)), clouds(toys)
     arrays = cached(params, layout, "few")
     chosen = torch.from_numpy(arrays["point"].astype(np.int64))
     if sample == "first":
@@ -82,7 +82,7 @@ def test_a_pyramid_has_patches_of_the_centres_below(
     tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
 ):
     tiny["patches"]["pyramid"] = {"points": 128, "levels": [{"num": 32, "size": 8}, {"num": 8, "size": 4}]}
-    arrays, points = cached(config.load(write(tiny)), layout, "pyramid"), clouds(toys)
+    arrays, points = cached(project.load(write(tiny)), layout, "pyramid"), clouds(toys)
     lower = gather(points, torch.from_numpy(arrays["centre"].astype(np.int64)))
     upper = farthest_point_sample(lower, 8)
     assert np.array_equal(arrays["centre_1"], upper)
@@ -94,12 +94,12 @@ def test_more_points_than_are_stored_is_a_problem(
 ):
     tiny["patches"]["flat"]["points"] = 256
     with pytest.raises(Problem, match=r"patches.flat.points: 256, but the shapes of 'toys' have 128 points") as caught:
-        cached(config.load(write(tiny)), layout)
+        cached(project.load(write(tiny)), layout)
     assert "at most 128" in caught.value.mend
     assert not layout.patches("flat", "toys").exists()
 
 
-def test_without_the_canonical_file_the_command_that_makes_it_is_named(params: config.Params, layout: Layout):
+def test_without_the_canonical_file_the_command_that_makes_it_is_named(params: Params, layout: Layout):
     with pytest.raises(Problem, match="no such file") as caught:
         cached(params, layout)
     assert "jepa3d convert toys" in caught.value.mend
@@ -109,14 +109,14 @@ def test_without_the_canonical_file_the_command_that_makes_it_is_named(params: c
 
 
 @pytest.fixture
-def sharded(tiny: dict[str, Any], write: Callable[[Any], Path]) -> config.Params:
+def sharded(tiny: dict[str, Any], write: Callable[[Any], Path]) -> Params:
     """The same study, the patches of its 80 shapes to be made in three parts."""
     tiny["datasets"]["toys"]["shards"] = 3
-    return config.load(write(tiny))
+    return project.load(write(tiny))
 
 
 def test_parts_by_jobs_of_their_own_are_read_as_one_file(
-    params: config.Params, sharded: config.Params, layout: Layout, toys: Path, monkeypatch: pytest.MonkeyPatch
+    params: Params, sharded: Params, layout: Layout, toys: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole = cached(params, layout)
     monkeypatch.setattr(stage, "BLOCK", 7)
@@ -135,21 +135,21 @@ def test_a_random_choice_of_points_is_the_same_in_parts(
     tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
 ):
     tiny["patches"]["few"] = {"points": 40, "sample": "random", "levels": [{"num": 10, "size": 5}]}
-    whole = cached(config.load(write(tiny)), layout, "few")
+    whole = cached(project.load(write(tiny)), layout, "few")
     tiny["datasets"]["toys"]["shards"] = 4
-    parts = cached(config.load(write(tiny)), layout, "few")  # by hand: what is missing is made
+    parts = cached(project.load(write(tiny)), layout, "few")  # by hand: what is missing is made
     assert all(np.array_equal(array, whole[name]) for name, array in parts.items())
 
 
 def test_a_part_of_other_settings_is_made_again(
-    tiny: dict[str, Any], write: Callable[[Any], Path], sharded: config.Params, layout: Layout, toys: Path
+    tiny: dict[str, Any], write: Callable[[Any], Path], sharded: Params, layout: Layout, toys: Path
 ):
     cached(sharded, layout)
     tiny["patches"]["flat"]["levels"] = [{"num": 12, "size": 8}]
-    assert cached(config.load(write(tiny)), layout)["centre"].shape == (80, 12)
+    assert cached(project.load(write(tiny)), layout)["centre"].shape == (80, 12)
 
 
-def test_a_part_that_was_removed_is_a_problem_and_not_zeros(sharded: config.Params, layout: Layout, toys: Path):
+def test_a_part_that_was_removed_is_a_problem_and_not_zeros(sharded: Params, layout: Layout, toys: Path):
     cached(sharded, layout)
     layout.shard("flat", "toys", 1).unlink()
     with (
@@ -160,8 +160,8 @@ def test_a_part_that_was_removed_is_a_problem_and_not_zeros(sharded: config.Para
     assert "jepa3d patchify flat toys --part 1" in caught.value.mend
 
 
-def test_shards_are_not_part_of_what_is_computed(params: config.Params, sharded: config.Params):
-    assert config.slice_of(params.datasets["toys"]) == config.slice_of(sharded.datasets["toys"])
+def test_shards_are_not_part_of_what_is_computed(params: Params, sharded: Params):
+    assert slice_of(params.datasets["toys"]) == slice_of(sharded.datasets["toys"])
 
 
 def test_a_part_that_the_data_set_does_not_have_is_a_problem(
@@ -170,7 +170,7 @@ def test_a_part_that_the_data_set_does_not_have_is_a_problem(
     for shards, part in ((1, 0), (3, 3)):
         tiny["datasets"]["toys"]["shards"] = shards
         with pytest.raises(Problem, match=f"--part {part}: the patches of 'toys' have {shards} part"):
-            stage.patchify(config.load(write(tiny)), layout, "flat", "toys", part)
+            stage.patchify(project.load(write(tiny)), layout, "flat", "toys", part)
 
 
 def test_more_shards_than_shapes_is_a_problem(
@@ -178,4 +178,4 @@ def test_more_shards_than_shapes_is_a_problem(
 ):
     tiny["datasets"]["toys"]["shards"] = 81
     with pytest.raises(Problem, match=r"datasets.toys.shards: 81, but there are 80 shapes"):
-        cached(config.load(write(tiny)), layout)
+        cached(project.load(write(tiny)), layout)

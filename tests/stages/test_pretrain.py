@@ -10,35 +10,38 @@ import numpy as np
 import pytest
 import torch
 
-from jepa3d import batches, config, fit, load_encoder, store
+from jepa3d import load_encoder, project
 from jepa3d.layout import Layout
+from jepa3d.params import Params, slice_of
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.stages import pretrain as stage
 from jepa3d.stages.patchify import patchify
+from jepa3d.train import batches, loop
 
-Load = Callable[[dict[str, Any]], config.Params]
+Load = Callable[[dict[str, Any]], Params]
 
 
 @pytest.fixture
-def ready(layout: Layout, toys: Path, params: config.Params) -> Path:
+def ready(layout: Layout, toys: Path, params: Params) -> Path:
     patchify(params, layout, "flat", "toys")
     return toys
 
 
 @pytest.fixture
 def load(write: Callable[[Any], Path]) -> Load:
-    return lambda tree: config.load(write(tree))
+    return lambda tree: project.load(write(tree))
 
 
 def state(path: Path, which: str = "context") -> dict[str, torch.Tensor]:
     return load_encoder(path, which).module.state_dict()
 
 
-def test_it_writes_an_encoder_its_configuration_and_its_curve(params: config.Params, layout: Layout, ready: Path):
+def test_it_writes_an_encoder_its_configuration_and_its_curve(params: Params, layout: Layout, ready: Path):
     stage.pretrain(params, layout, "jepa", 0)
     loaded = load_encoder(layout.encoder("jepa", 0))
     assert loaded.metadata["which"] == ["context", "target"]
-    assert loaded.metadata["model"] == config.slice_of(params.models["tiny"])
+    assert loaded.metadata["model"] == slice_of(params.models["tiny"])
     written = store.read_json(layout.run_config("jepa", 0))
     assert written["run"]["fit"]["steps"] == 20
     assert written["seed"] == 0
@@ -71,8 +74,8 @@ def test_the_random_baseline_is_the_encoder_that_training_starts_from(
     tiny["runs"]["start"] = {"base": "jepa", "fit": {"steps": 0}}
     params = load(tiny)
     stage.pretrain(params, layout, "start", 0)
-    stage.pretrain(params, layout, "scratch", 0)
-    one, other = state(layout.encoder("start", 0)), state(layout.encoder("scratch", 0))
+    stage.pretrain(params, layout, "random_init", 0)
+    one, other = state(layout.encoder("start", 0)), state(layout.encoder("random_init", 0))
     assert all(torch.equal(one[name], other[name]) for name in one if "running" not in name and "tracked" not in name)
     assert not torch.equal(one["tokenizer.point_norm.running_mean"], other["tokenizer.point_norm.running_mean"])
     assert other["tokenizer.point_norm.num_batches_tracked"] == 4  # 32 clouds in batches of 8
@@ -96,7 +99,7 @@ def test_only_the_train_split_is_seen(tiny: dict[str, Any], load: Load, layout: 
     assert [row.get("knn") for row in again] == [row.get("knn") for row in curve]
 
 
-def test_the_monitor_looks_at_a_fixed_draw_of_the_train_split(params: config.Params, layout: Layout, ready: Path):
+def test_the_monitor_looks_at_a_fixed_draw_of_the_train_split(params: Params, layout: Layout, ready: Path):
     watch = stage.watched(layout, params.runs["jepa"], 0, torch.device("cpu"))
     again = stage.watched(layout, params.runs["jepa"], 0, torch.device("cpu"))
     shown = torch.cat([batch.points for batch in watch.batches])
@@ -152,16 +155,14 @@ def test_live_patches_train_as_well(tiny: dict[str, Any], load: Load, layout: La
     assert layout.encoder("jepa", 0).exists()
 
 
-def test_data_without_a_train_split_is_a_problem(
-    params: config.Params, layout: Layout, write_canonical: Callable[..., Path]
-):
+def test_data_without_a_train_split_is_a_problem(params: Params, layout: Layout, write_canonical: Callable[..., Path]):
     write_canonical(layout.canonical("toys"), train=0, test=5)
     patchify(params, layout, "flat", "toys")
     with pytest.raises(Problem, match="toys: no shapes to train on"):
         stage.pretrain(params, layout, "jepa", 0)
 
 
-def test_a_single_train_shape_is_a_problem(params: config.Params, layout: Layout, write_canonical: Callable[..., Path]):
+def test_a_single_train_shape_is_a_problem(params: Params, layout: Layout, write_canonical: Callable[..., Path]):
     write_canonical(layout.canonical("toys"), train=1, test=5)
     patchify(params, layout, "flat", "toys")
     with pytest.raises(Problem, match="too few for the collapse monitor"):
@@ -169,7 +170,7 @@ def test_a_single_train_shape_is_a_problem(params: config.Params, layout: Layout
 
 
 def test_missing_inputs_name_the_commands_that_make_them(
-    params: config.Params, layout: Layout, request: pytest.FixtureRequest
+    params: Params, layout: Layout, request: pytest.FixtureRequest
 ):
     with pytest.raises(Problem) as caught:
         stage.pretrain(params, layout, "jepa", 0)
@@ -197,24 +198,24 @@ def test_labels_are_needed_for_supervised_training_only(tiny: dict[str, Any], lo
 
 
 def test_a_baseline_that_is_told_to_train_is_a_problem(tiny: dict[str, Any], load: Load, layout: Layout, ready: Path):
-    tiny["runs"]["scratch"]["fit"]["steps"] = 5
-    with pytest.raises(Problem, match="'scratch' is a baseline"):
-        stage.pretrain(load(tiny), layout, "scratch", 0)
+    tiny["runs"]["random_init"]["fit"]["steps"] = 5
+    with pytest.raises(Problem, match="'random_init' is a baseline"):
+        stage.pretrain(load(tiny), layout, "random_init", 0)
 
 
 def test_other_settings_do_not_resume_the_state_of_these(
     tiny: dict[str, Any], load: Load, layout: Layout, ready: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def stop(training: fit.Training) -> None:
-        raise fit.Stopped(1, 15)
+    def stop(training: loop.Training) -> None:
+        raise loop.Stopped(1, 15)
 
     seen = []
-    monkeypatch.setattr(fit, "run", lambda training: (seen.append(training.fingerprint), stop(training)))
+    monkeypatch.setattr(loop, "run", lambda training: (seen.append(training.fingerprint), stop(training)))
     for change in ({}, {"about": "other words"}, {"objective": {"kind": "jepa", "loss": "cosine"}}):
         tiny["runs"]["jepa"] |= change
-        with pytest.raises(fit.Stopped):
+        with pytest.raises(loop.Stopped):
             stage.pretrain(load(tiny), layout, "jepa", 0)
     assert seen[0] == seen[1] != seen[2]
-    with pytest.raises(fit.Stopped):
+    with pytest.raises(loop.Stopped):
         stage.pretrain(load(tiny), layout, "jepa", 1)
     assert seen[3] != seen[2]

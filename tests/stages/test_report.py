@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from jepa3d import config, store
+from jepa3d import pretrained, project
 from jepa3d.layout import Layout
-from jepa3d.nets import pretrained
 from jepa3d.ops.geometry import farthest_point_sample, gather, knn
+from jepa3d.params import Params
 from jepa3d.problem import Problem
 from jepa3d.report import charts, numbers, shapes, study
+from jepa3d.results import store
 from jepa3d.seeds import derive
 from jepa3d.stages import report as stage
 
@@ -43,7 +44,7 @@ runs:
     model: tiny
     objective: {kind: jepa}
     fit: {steps: 40}
-  plain: {base: jepa, about: features without learning, objective: {kind: hand_made}, fit: {steps: 0}}
+  plain: {base: jepa, about: features without learning, objective: {kind: handcrafted}, fit: {steps: 0}}
   unseen: {base: jepa}
 evals:
   probe: {dataset: toys, task: {kind: linear_probe}}
@@ -55,7 +56,7 @@ TRUTH = np.arange(12) % 3
 
 
 @pytest.fixture(scope="module")
-def forged(tmp_path_factory) -> tuple[config.Params, Layout]:
+def forged(tmp_path_factory) -> tuple[Params, Layout]:
     """A finished study on the disk, and its report."""
     folder = tmp_path_factory.mktemp("forged")
     params, layout = forge(folder)
@@ -63,9 +64,9 @@ def forged(tmp_path_factory) -> tuple[config.Params, Layout]:
     return params, layout
 
 
-def forge(folder: Path, text: str = PARAMS) -> tuple[config.Params, Layout]:
+def forge(folder: Path, text: str = PARAMS) -> tuple[Params, Layout]:
     (folder / "params.yaml").write_text(text)
-    params, layout = config.load(folder / "params.yaml"), Layout(folder / "results")
+    params, layout = project.load(folder / "params.yaml"), Layout(folder / "results")
     forge_shapes(layout)
     for (run, seed), right in RIGHT.items():
         store.write_text(layout.curve(run, seed), curve_text(seed) if run == "jepa" else "")
@@ -123,10 +124,10 @@ def forge_features(layout: Layout, run: str, seed: int) -> None:
     store.write_h5(layout.features(run, seed, "toys"), arrays, {}, classes=CLASSES, pool="max_mean")
 
 
-def forge_encoder(params: config.Params, layout: Layout, run: str, seed: int) -> None:
+def forge_encoder(params: Params, layout: Layout, run: str, seed: int) -> None:
     torch.manual_seed(derive(seed, "weights"))
     model, scheme = params.models["tiny"], params.patches["tiny"]
-    kind = "transformer" if run == "jepa" else "hand_made"
+    kind = "transformer" if run == "jepa" else "handcrafted"
     pretrained.save(layout.encoder(run, seed), {"context": pretrained.build(kind, model)}, kind, model, scheme, {})
 
 
@@ -136,7 +137,7 @@ def curve_text(seed: int) -> str:
     return "".join(json.dumps(row) + "\n" for row in [*rows, {"step": 40, "loss": 0.125}, {"remark": "no step"}])
 
 
-def text_of(forged: tuple[config.Params, Layout]) -> str:
+def text_of(forged: tuple[Params, Layout]) -> str:
     return forged[1].report.read_text(encoding="utf-8")
 
 

@@ -10,11 +10,12 @@ import jaxtyping
 import pytest
 import torch
 
-from jepa3d import config, store
+from jepa3d import pretrained
+from jepa3d.encoders.transformer import Encoder
 from jepa3d.layout import Layout
-from jepa3d.nets import pretrained
-from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.patches import patchify as patches_of
+from jepa3d.params import Params
+from jepa3d.results import store
 from jepa3d.stages.patchify import patchify
 from jepa3d.tasks import Encoded
 
@@ -30,7 +31,7 @@ def unchecked() -> Iterator[None]:
 
 
 @pytest.fixture
-def give(params: config.Params, layout: Layout, toys: Path, write_canonical: Callable[..., Path]) -> Give:
+def give(params: Params, layout: Layout, toys: Path, write_canonical: Callable[..., Path]) -> Give:
     """give(run="jepa", **changes of the canonical file) -> what a task gets; one encoder for all runs."""
 
     def _give(run: str = "jepa", train: int = 60, test: int = 20, **changes: Any) -> Encoded:

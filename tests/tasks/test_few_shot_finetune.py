@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jepa3d import fit
 from jepa3d.problem import Problem
 from jepa3d.tasks import Encoded, Features, Result, few_shot, labels_of
 from jepa3d.tasks import few_shot_finetune as task
+from jepa3d.train import loop
 
 Give = Callable[..., Encoded]
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -51,9 +51,9 @@ def test_a_fold_trains_on_its_shots_and_is_scored_on_its_queries(give: Give, mon
     given = give()
     labels = labels_of(given)
     fold = task.folds(labels, settings(), seed=7)[1]
-    trained: list[fit.Training] = []
-    run = fit.run
-    monkeypatch.setattr(fit, "run", lambda training: (trained.append(training), run(training)))
+    trained: list[loop.Training] = []
+    run = loop.run
+    monkeypatch.setattr(loop, "run", lambda training: (trained.append(training), run(training)))
     task.part(given, settings(), 7, 1)
     [training] = trained
     shots = np.sort(np.flatnonzero(labels.split == "train")[fold.support])
@@ -114,7 +114,7 @@ def test_stored_folds_are_used(give: Give):
 
 
 def test_more_shots_than_shapes_are_a_problem_before_any_training(give: Give, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(fit, "run", lambda training: pytest.fail("a training was started"))
+    monkeypatch.setattr(loop, "run", lambda training: pytest.fail("a training was started"))
     with pytest.raises(Problem, match=r"50-shot, but class 'plate' has \d+ train shapes"):
         task.part(give(), settings(shot=50), 0, 0)
 

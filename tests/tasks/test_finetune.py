@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given as examples
 from hypothesis import strategies as st
 
-from jepa3d import config, fit, tuning
+from jepa3d.params import Augment, Jitter, Tune
 from jepa3d.problem import Problem
 from jepa3d.tasks import Encoded, Labels, Result, check_labels, some_of_each, tuned_by
 from jepa3d.tasks.finetune import Config, evaluate, parts_of, protocol, protocols
+from jepa3d.train import loop, tuning
 
 Give = Callable[..., Encoded]
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -212,7 +213,7 @@ def test_runs_with_one_seed_are_given_the_same_labels():
 def test_nothing_pretrained_means_one_learning_rate_and_it_is_said(give: Give):
     quick = settings(encoder_lr_scale=0.1, fit={"steps": 1, "batch": 8}, vote=0)
     assert evaluate(give("jepa"), quick, seed=0).notes == ()
-    [note] = evaluate(give("scratch"), quick, seed=0).notes
+    [note] = evaluate(give("random_init"), quick, seed=0).notes
     assert "nothing was pretrained" in note
 
 
@@ -221,10 +222,10 @@ def test_nothing_pretrained_means_one_learning_rate_and_it_is_said(give: Give):
 
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(training: fit.Training) -> None:
+    def refuse(training: loop.Training) -> None:
         raise AssertionError("a training was started")
 
-    monkeypatch.setattr(fit, "run", refuse)
+    monkeypatch.setattr(loop, "run", refuse)
 
 
 @pytest.mark.usefixtures("no_training")
@@ -282,17 +283,17 @@ def test_the_protocol_says_all_that_decides_the_number():
 
 
 def test_augmentations_are_named_in_the_protocol():
-    everything = config.Augment(
-        scale=(0.8, 1.25), scale_per_axis=True, rotate="so3", shift=0.1, jitter=config.Jitter(std=0.01, clip=0.05)
+    everything = Augment(
+        scale=(0.8, 1.25), scale_per_axis=True, rotate="so3", shift=0.1, jitter=Jitter(std=0.01, clip=0.05)
     )
-    assert tuned_by(config.Tune(augment=everything)).endswith(
+    assert tuned_by(Tune(augment=everything)).endswith(
         "augmentation: scale 0.8 to 1.25 per axis, any rotation, shift 0.1, jitter 0.01"
     )
-    assert tuned_by(config.Tune()).endswith("augmentation: none")
+    assert tuned_by(Tune()).endswith("augmentation: none")
 
 
 def split_of(given: Encoded) -> np.ndarray:
-    from jepa3d import store
+    from jepa3d.results import store
 
     with store.open_h5(given.canonical) as file:
         return store.text(file["split"])

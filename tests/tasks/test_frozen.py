@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from jepa3d import plugins
+from jepa3d import plugins, tasks
 from jepa3d.problem import Problem
 from jepa3d.tasks import Features, check, holdout, standardise, stratified_folds
 
@@ -29,11 +29,11 @@ def blobs(classes: int = 4, train: int = 60, test: int = 40, spread: float = 0.5
 
 def settings_of(kind: str):
     smaller = {"few_shot": {"way": 3, "shot": 5, "folds": 4}}
-    return plugins.find("tasks", kind).Config(**smaller.get(kind, {}))
+    return plugins.find(tasks, kind).Config(**smaller.get(kind, {}))
 
 
 def run(kind: str, given: Features, seed: int = 0):
-    return plugins.find("tasks", kind).evaluate(given, settings_of(kind), seed)
+    return plugins.find(tasks, kind).evaluate(given, settings_of(kind), seed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,7 +79,7 @@ def test_a_test_shape_does_not_change_the_prediction_of_another(kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_protocol_is_one_line(kind: str):
-    line = plugins.find("tasks", kind).protocol(settings_of(kind))
+    line = plugins.find(tasks, kind).protocol(settings_of(kind))
     assert len(line) > 40
     assert "\n" not in line
 
@@ -148,8 +148,8 @@ def test_a_constant_feature_is_left_at_zero():
 
 def test_the_configurations_are_read_without_torch_and_scikit_learn():
     code = (
-        "import sys; from jepa3d import plugins\n"
-        f"for kind in {KINDS}: plugins.find('tasks', kind).Config()\n"
+        "import sys; from jepa3d import plugins, tasks\n"
+        f"for kind in {KINDS}: plugins.find(tasks, kind).Config()\n"
         "print([name for name in ('torch', 'sklearn') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from jepa3d.config import plugin_config
+from jepa3d import tasks
+from jepa3d.params.validation import plugin_config
 from jepa3d.problem import Problem
 from jepa3d.tasks import Features
 from jepa3d.tasks.knn import Config, evaluate, neighbours, vote
@@ -89,4 +90,4 @@ def test_more_neighbours_than_shapes_are_a_problem():
 
 def test_a_temperature_asks_for_the_cosine():
     with pytest.raises(Problem, match="temperature"):
-        plugin_config("tasks", {"kind": "knn", "metric": "euclidean"})
+        plugin_config(tasks, {"kind": "knn", "metric": "euclidean"}, "entry", "params.yaml")

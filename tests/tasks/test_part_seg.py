@@ -10,24 +10,26 @@ import numpy as np
 import pytest
 import torch
 
-from jepa3d import config, fit, parts, store
+from jepa3d import pretrained
 from jepa3d.datasets import procedural, shapenetpart
-from jepa3d.nets import pretrained
-from jepa3d.nets.encoder import Encoder
+from jepa3d.encoders.transformer import Encoder
 from jepa3d.ops.geometry import fps_numba, knn_numba
+from jepa3d.params import Fit, Level, Model, Objective, Run, Scheme, Tokenizer
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.tasks import Encoded, Result, holdout, part_seg
 from jepa3d.tasks.part_seg import Config
+from jepa3d.train import loop, part_labels
 
-MODEL = config.Model(width=24, depth=1, heads=2, tokenizer=config.Tokenizer(widths=(8, 16, 16)))
-SCHEME = config.Scheme(points=64, levels=(config.Level(num=8, size=8),))
-RUN = config.Run(data=("toys",), patches="flat", model="tiny", objective=config.Objective(kind="scratch"),
-                 fit=config.Fit(steps=0))  # fmt: skip
+MODEL = Model(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
+SCHEME = Scheme(points=64, levels=(Level(num=8, size=8),))
+RUN = Run(data=("toys",), patches="flat", model="tiny", objective=Objective(kind="random_init"),
+                 fit=Fit(steps=0))  # fmt: skip
 NAMES = ("cube/low", "cube/high", "rod/left", "rod/right", "plate/left", "plate/right", "plate/handle")
 
 
 def quick(steps: int = 24, **options: Any) -> Config:
-    fit_ = config.Fit(steps=steps, batch=8, lr=5e-3, warmup_steps=5, log_every=12, checkpoint_every=14)
+    fit_ = Fit(steps=steps, batch=8, lr=5e-3, warmup_steps=5, log_every=12, checkpoint_every=14)
     return Config(**{"fit": fit_, "looks": 4, "validation": 0.2, "dropout": 0.0, "drop_path": 0.0, **options})
 
 
@@ -47,7 +49,7 @@ def toys(train: int = 48, test: int = 18) -> dict[str, Any]:
     }
 
 
-def written(folder: Path, arrays: dict[str, Any], scheme: config.Scheme = SCHEME, **about: Any) -> Encoded:
+def written(folder: Path, arrays: dict[str, Any], scheme: Scheme = SCHEME, **about: Any) -> Encoded:
     """The files of an evaluation: canonical clouds, patches, and an encoder with random weights."""
     about = {"classes": ["cube", "rod", "plate"], "parts": list(NAMES), "config": {"kind": "folder"}} | about
     canonical, patches, weights = folder / "toys.h5", folder / "patches.h5", folder / "encoder.safetensors"
@@ -91,7 +93,7 @@ def test_procedural_shapes_are_far_above_the_majority_part(tmp_path: Path):
     arrays = {name: np.stack([getattr(shape, name) for shape in made]) for name in ("points", "label", "part")}
     arrays |= {"split": [shape.split for shape in made], "id": [shape.id for shape in made]}
     about = {"classes": list(procedural.CLASSES), "parts": list(procedural.PARTS)}
-    metrics = part_seg.evaluate(written(tmp_path, arrays, **about), quick(48, compete="category"), seed=0).metrics
+    metrics = part_seg.evaluate(written(tmp_path, arrays, **about), quick(96, compete="category"), seed=0).metrics
     assert metrics["instance_miou"] > metrics["majority_instance_miou"] + 0.2
     assert metrics["point_accuracy"] > metrics["majority_point_accuracy"] + 0.1
 
@@ -117,7 +119,7 @@ def test_one_optimiser_step_a_batch(given: Encoded, monkeypatch: pytest.MonkeyPa
 def test_a_training_that_was_stopped_ends_in_the_same_figures(
     given: Encoded, result: Result, monkeypatch: pytest.MonkeyPatch
 ):
-    save = fit.save
+    save = loop.save
 
     def stop(training: Any, optimiser: Any, step: int, *rest: Any) -> None:
         save(training, optimiser, step, *rest)
@@ -125,7 +127,7 @@ def test_a_training_that_was_stopped_ends_in_the_same_figures(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "save", stop)
+        patch.setattr(loop, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             part_seg.evaluate(given, quick(), seed=3)
     assert [path.name for path in given.state.glob("step*.pt")] == ["step000000014.pt"]
@@ -187,7 +189,7 @@ def test_details_are_plain_json_with_what_tables_and_pictures_need(result: Resul
 def test_only_the_schemes_points_are_segmented(tmp_path: Path):
     arrays = toys()
     double = {name: np.concatenate([arrays[name], arrays[name][:, ::-1]], 1) for name in ("points", "part")}
-    found = parts.load(*written(tmp_path, arrays | double)[1:3])
+    found = part_labels.load(*written(tmp_path, arrays | double)[1:3])
     assert found.arrays.points.shape == (66, 64, 3)
     assert (found.part == arrays["part"]).all()
 
@@ -196,7 +198,7 @@ def test_shapes_without_part_labels_are_left_out_and_said(tmp_path: Path):
     arrays = toys()
     arrays["part"][[0, 1, 50]] = -1
     given = written(tmp_path, arrays)
-    found = parts.load(given.canonical, given.patches)
+    found = part_labels.load(given.canonical, given.patches)
     assert (len(found.part), found.unlabelled) == (63, 3)
     assert "toy-50" not in found.id
     result = part_seg.evaluate(given, quick(5), seed=0)
@@ -207,7 +209,7 @@ def test_every_class_keeps_a_shape_to_train_on(tmp_path: Path):
     arrays = toys()
     kept = [i for i in range(66) if i >= 48 or arrays["label"][i] != 1 or i == 1]  # a single rod in train
     given = written(tmp_path, {name: np.asarray(array)[kept] for name, array in arrays.items()})
-    data = parts.load(given.canonical, given.patches)
+    data = part_labels.load(given.canonical, given.patches)
     for seed in range(10):
         held = part_seg._held_out(data, 0.5, seed)
         assert set(data.category[~data.test & ~held]) == {0, 1, 2}
@@ -259,15 +261,15 @@ def test_a_split_without_shapes_is_a_problem(tmp_path: Path, split: str):
 
 
 def test_features_without_tokens_at_three_depths_are_a_problem(given: Encoded):
-    net = pretrained.build("hand_made", MODEL)
-    pretrained.save(given.encoder, {"context": net}, "hand_made", MODEL, SCHEME, {})
+    net = pretrained.build("handcrafted", MODEL)
+    pretrained.save(given.encoder, {"context": net}, "handcrafted", MODEL, SCHEME, {})
     with pytest.raises(Problem, match="needs the tokens of a Transformer"):
         part_seg.evaluate(given, quick(), seed=0)
 
 
 def test_a_training_of_no_steps_is_refused_by_its_config():
     with pytest.raises(ValueError, match="at least 1"):
-        Config(fit=config.Fit(steps=0))
+        Config(fit=Fit(steps=0))
 
 
 # ---- leaked shapes
@@ -283,8 +285,8 @@ def leaky() -> dict[str, Any]:
 
 def test_leaked_shapes_are_left_out_of_a_second_figure(tmp_path: Path):
     given = written(tmp_path, leaky(), config={"kind": "shapenetpart"})
-    data = parts.load(given.canonical, given.patches)
-    assert data.id[parts.leaked(data)].tolist() == ["train/00/0", "train/02/5", "test/00/0", "test/02/5"]
+    data = part_labels.load(given.canonical, given.patches)
+    assert data.id[part_labels.leaked(data)].tolist() == ["train/00/0", "train/02/5", "test/00/0", "test/02/5"]
     result = part_seg.evaluate(given, quick(8), seed=0)
     ious = dict(zip(result.details["per_shape"]["id"], result.details["per_shape"]["iou"], strict=True))
     clean = [iou for name, iou in ious.items() if name not in ("test/00/0", "test/02/5")]
@@ -295,7 +297,7 @@ def test_leaked_shapes_are_left_out_of_a_second_figure(tmp_path: Path):
 
 def test_other_data_sets_have_no_leaked_shapes(tmp_path: Path):
     given = written(tmp_path, leaky())
-    assert not parts.leaked(parts.load(given.canonical, given.patches)).any()
+    assert not part_labels.leaked(part_labels.load(given.canonical, given.patches)).any()
     assert not any("leaked" in name for name in part_seg.evaluate(given, quick(5), seed=0).metrics)
 
 
@@ -306,8 +308,8 @@ def test_leaked_shapes_are_those_that_the_data_sets_audit_finds():
     settings = shapenetpart.Config(root=str(root))
     items = shapenetpart.items(shapenetpart.locate(root, settings), settings)
     ids, test = np.array([item.id for item in items]), np.array([item.split == "test" for item in items])
-    data = parts.Labelled(np.empty(0), np.empty(0), test, ids, (), (), (), "shapenetpart", 0)
-    found = {name.removeprefix("test/") for name in ids[parts.leaked(data) & test]}
+    data = part_labels.Labelled(np.empty(0), np.empty(0), test, ids, (), (), (), "shapenetpart", 0)
+    found = {name.removeprefix("test/") for name in ids[part_labels.leaked(data) & test]}
     assert found == set(shapenetpart.audit(root, settings)["leaked_test_shapes"]) != set()
 
 

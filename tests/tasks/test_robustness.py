@@ -9,29 +9,30 @@ import numpy as np
 import pytest
 import torch
 
-from jepa3d import config, store
-from jepa3d.nets import pretrained
+from jepa3d import pretrained
 from jepa3d.nets.patches import patchify
 from jepa3d.ops.corruptions import LEVELS, corrupt
 from jepa3d.ops.draws import shape_keys
 from jepa3d.ops.geometry import fps_numba, knn_numba
+from jepa3d.params import Fit, Level, Model, Objective, Run, Scheme, Tokenizer
 from jepa3d.problem import Problem
+from jepa3d.results import store
 from jepa3d.seeds import derive
 from jepa3d.tasks import Encoded, Features, linear_probe, robustness
 from jepa3d.tasks.robustness import CORRUPTIONS, Config, evaluate, subset
 
-MODEL = config.Model(width=24, depth=1, heads=2, tokenizer=config.Tokenizer(widths=(8, 16, 16)))
-SCHEME = config.Scheme(points=64, levels=(config.Level(num=8, size=8),))
-RUN = config.Run(
+MODEL = Model(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
+SCHEME = Scheme(points=64, levels=(Level(num=8, size=8),))
+RUN = Run(
     data=("toys",),
     patches="flat",
     model="tiny",
-    objective=config.Objective(kind="scratch"),
-    fit=config.Fit(steps=0),
+    objective=Objective(kind="random_init"),
+    fit=Fit(steps=0),
 )
 
 
-def written(canonical: Path, kind: str = "transformer", scheme: config.Scheme = SCHEME) -> Encoded:
+def written(canonical: Path, kind: str = "transformer", scheme: Scheme = SCHEME) -> Encoded:
     """Patches and an encoder with random weights for a canonical file."""
     with store.open_h5(canonical) as file:
         points = file["points"][:, : scheme.points]
@@ -103,7 +104,7 @@ def test_the_seed_decides_everything(given: Encoded):
     assert evaluate(given, settings, 7) == evaluate(given, settings, 7)
 
 
-@pytest.mark.parametrize("kind", ["hand_made", "raw_centres"])
+@pytest.mark.parametrize("kind", ["handcrafted", "raw_centres"])
 def test_features_that_need_no_training_are_evaluated_too(given: Encoded, kind: str):
     metrics = evaluate(
         written(given.canonical, kind), Config(corruptions=("dropout", "clutter"), grid=(0.1,)), 0
@@ -113,7 +114,7 @@ def test_features_that_need_no_training_are_evaluated_too(given: Encoded, kind: 
 
 
 def test_hand_made_features_do_not_mind_a_turn_about_the_vertical_but_a_turn_in_space(given: Encoded):
-    metrics = evaluate(written(given.canonical, "hand_made"), Config(corruptions=("rotation",)), 0).metrics
+    metrics = evaluate(written(given.canonical, "handcrafted"), Config(corruptions=("rotation",)), 0).metrics
     assert metrics["accuracy"] > 0.9
     assert metrics["rotation_4"] < metrics["accuracy"]
 
@@ -139,7 +140,7 @@ def test_a_subset_has_no_predictions_for_every_test_shape(given: Encoded):
 
 
 def test_too_few_points_are_a_problem_before_any_feature(given: Encoded, monkeypatch: pytest.MonkeyPatch):
-    scheme = config.Scheme(points=64, levels=(config.Level(num=20, size=8),))
+    scheme = Scheme(points=64, levels=(Level(num=20, size=8),))
     scarce = written(given.canonical, scheme=scheme)
     monkeypatch.setattr(pretrained, "load", lambda *args: pytest.fail("work was done"))
     with pytest.raises(Problem, match="dropout at severity 5 leaves 16 of 64 points"):

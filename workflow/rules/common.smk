@@ -37,12 +37,12 @@ def claim_cluster(workflow):
 
 def entry(section, name):
     """A slice of params.yaml: a rule's `params`, so that a changed number reruns exactly what it touches."""
-    return configuration.slice_of(PARAMS.pick(section, name))
+    return slice_of(PARAMS.pick(section, name))
 
 
 def run_slice(wildcards):
     """All that a run depends on: its entry, its model and its patch scheme."""
-    return configuration.run_slice(PARAMS, wildcards.run)
+    return slice_of_run(PARAMS, wildcards.run)
 
 
 def run_inputs(wildcards):
@@ -93,7 +93,7 @@ def study_features():
         dict.fromkeys(
             LAYOUT.features(cell.run, cell.seed, PARAMS.evals[cell.evaluation].dataset)
             for cell in STUDY.cells()
-            if PARAMS.needs(cell.evaluation) == "features"
+            if PARAMS.evaluation(cell.evaluation).needs == "features"
         )
     )
 

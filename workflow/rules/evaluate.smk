@@ -6,7 +6,7 @@
 def evaluation_inputs(wildcards):
     evaluation = PARAMS.pick("evals", wildcards.evaluation)
     dataset = evaluation.dataset
-    if PARAMS.needs(wildcards.evaluation) == "features":
+    if PARAMS.evaluation(wildcards.evaluation).needs == "features":
         return [LAYOUT.features(wildcards.run, wildcards.seed, dataset)]
     return [
         LAYOUT.encoder(wildcards.run, wildcards.seed),
@@ -21,17 +21,17 @@ def evaluation_parts(wildcards):
     """The parts of an evaluation that consists of several trainings."""
     return [
         LAYOUT.part(wildcards.run, wildcards.seed, wildcards.evaluation, number)
-        for number in range(PARAMS.parts(wildcards.evaluation))
+        for number in range(PARAMS.evaluation(wildcards.evaluation).folds)
     ]
 
 
 def evaluation_gpu(wildcards):
     """A GPU for what trains; gathering parts needs none."""
-    trains = PARAMS.needs(wildcards.evaluation) == "encoder"
-    return GPUS * (trains and not PARAMS.parts(wildcards.evaluation))
+    trains = PARAMS.evaluation(wildcards.evaluation).needs == "encoder"
+    return GPUS * (trains and not PARAMS.evaluation(wildcards.evaluation).folds)
 
 
-LAUNCHED = [name for name in PARAMS.evals if TUNING_CLUSTER and PARAMS.shareable(name)]
+LAUNCHED = [name for name in PARAMS.evals if TUNING_CLUSTER and PARAMS.evaluation(name).shareable]
 
 
 ruleorder: evaluate_launched > evaluate

@@ -16,7 +16,7 @@ rule report:
         card=LAYOUT.card,
         plots=directory(LAYOUT.plots),
     params:
-        study=configuration.slice_of(STUDY),
+        study=slice_of(STUDY),
     shell:
         "{JEPA3D} report"
 

@@ -1,0 +1,1 @@
+"""Encoders: patches in, tokens out."""

@@ -1,0 +1,48 @@
+"""Random initialisation with calibrated BatchNorm: the baseline that decides whether anything was learned.
+
+A random encoder whose BatchNorm statistics are half-converged scores far below its own worth, and everything seems
+to beat it. So the statistics are set to the plain average over `clouds` training clouds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import NonNegativeInt
+from torch import nn
+
+from jepa3d.encoders.transformer import Encoder
+from jepa3d.params import FrozenModel, Model
+from jepa3d.train.batches import Batch
+from jepa3d.train.objective import Base
+
+
+class Config(FrozenModel):
+    kind: Literal["random_init"] = "random_init"
+    clouds: NonNegativeInt = 1024  # over which BatchNorm is calibrated; 0: left at mean 0 and variance 1
+
+
+class Objective(Base):
+    def __init__(self, settings: Config, model: Model, classes: int) -> None:
+        super().__init__()
+        self.clouds = settings.clouds
+        self.encoder = Encoder(model)
+
+    def encoders(self) -> dict[str, nn.Module]:
+        return {"context": self.encoder}
+
+    @torch.no_grad()
+    def finish(self, batches: Iterable[Batch]) -> None:
+        norms = [layer for layer in self.encoder.modules() if isinstance(layer, nn.BatchNorm1d)]
+        for layer in norms:
+            layer.reset_running_stats()
+            layer.momentum = None  # torch's name for the cumulative average
+        self.train()
+        seen = 0
+        for batch in batches:
+            if seen >= self.clouds:
+                break
+            self.encoder.tokenizer(batch.patches().groups)
+            seen += len(batch)

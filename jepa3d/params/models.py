@@ -1,0 +1,274 @@
+"""The entries of params.yaml as frozen, strict models: data sets, patches, models, runs, evaluations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    model_validator,
+)
+
+
+class FrozenModel(BaseModel):
+    """The base of every entry of params.yaml: immutable, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _as_tuple(value: Any) -> Any:
+    """One name stands for a list of one."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class DatasetConfig(FrozenModel):
+    """What every data set's entry has; a plugin's `Config` adds its own fields."""
+
+    kind: str
+    root: str | None = None  # an existing folder or archive, used in place; None: made or downloaded
+    strict: bool = False  # True: stop at the first damaged shape instead of setting it aside
+    # How many jobs make its patches, for sets of millions. Not part of what is computed: the patches are the same.
+    shards: PositiveInt = Field(default=1, exclude=True)
+
+
+class Level(FrozenModel):
+    """One level of patches: `num` centres, each with its `size` nearest points."""
+
+    num: PositiveInt
+    size: PositiveInt
+
+
+class Scheme(FrozenModel):
+    """How clouds become patches (section 4.1): the points that are used, and FPS + KNN over them.
+
+    `sample` says which of a cloud's stored points are used: the first ones, a seeded random subset, or FPS.
+    `live: true` recomputes FPS and KNN after augmentation instead of using the cached indices. The cache is exact
+    under rotation, uniform scale and translation; under per-axis scale and jitter it is an approximation.
+    """
+
+    points: PositiveInt = 1024
+    sample: Literal["first", "random", "fps"] = "first"
+    levels: tuple[Level, ...] = Field(default=(Level(num=64, size=32),), min_length=1)
+    live: bool = False
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        available = self.points
+        for level in self.levels:
+            if max(level.num, level.size) > available:
+                raise ValueError(f"{level.num} patches of {level.size} points need more than the {available} available")
+            available = level.num
+        if self.points > 65535:
+            raise ValueError("indices are stored as uint16: at most 65535 points")
+        return self
+
+
+class Tokenizer(FrozenModel):
+    """The mini-PointNet. `two_stage` is the community's, `single` the document's MLP + max (method.md 10).
+
+    `widths` of `two_stage`: the two widths before the first max and the one after the concat; of `single`: the
+    hidden widths of the MLP. `split` computes the layer after the concat as two products: the same function.
+    """
+
+    kind: Literal["two_stage", "single"] = "two_stage"
+    widths: tuple[PositiveInt, ...] = (128, 256, 512)
+    split: bool = True
+
+    @model_validator(mode="after")
+    def _three_widths(self) -> Self:
+        if self.kind == "two_stage" and len(self.widths) != 3:
+            raise ValueError("a two_stage tokenizer has exactly three widths")
+        return self
+
+
+class Model(FrozenModel):
+    """The encoder (section 4.2): a standard pre-norm Transformer over patch tokens."""
+
+    width: PositiveInt = 384
+    depth: PositiveInt = 12
+    heads: PositiveInt = 6
+    mlp_ratio: PositiveFloat = 4.0
+    drop_path: Fraction = 0.0
+    tokenizer: Tokenizer = Tokenizer()
+    position: Literal["mlp", "linear", "sinusoidal"] = "mlp"
+    position_at: Literal["input", "every_block"] = "input"
+    pool: Literal["max_mean", "mean", "max"] = "max_mean"
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+
+class Jitter(FrozenModel):
+    std: PositiveFloat = 0.01
+    clip: PositiveFloat = 0.02
+
+
+class Augment(FrozenModel):
+    """Augmentation of the raw cloud (section 7), in this order: scale, rotate, shift, jitter. y is up."""
+
+    scale: tuple[PositiveFloat, PositiveFloat] | None = None
+    scale_per_axis: bool = False
+    rotate: Literal["none", "upright", "so3"] = "none"
+    shift: NonNegativeFloat = 0.0
+    jitter: Jitter | None = None
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.scale and self.scale[0] > self.scale[1]:
+            raise ValueError("scale is [smallest, largest]")
+        return self
+
+
+class Fit(FrozenModel):
+    """One training: length, AdamW, schedule, and how it is carried out."""
+
+    steps: NonNegativeInt | None = None  # exactly one of steps and epochs
+    epochs: PositiveInt | None = None
+    batch: PositiveInt = 128  # over all ranks
+    accumulate: PositiveInt = 1
+    lr: PositiveFloat = 1.5e-4
+    lr_final: NonNegativeFloat = 0.0
+    warmup_steps: NonNegativeInt | None = None  # at most one of the two
+    warmup_epochs: NonNegativeFloat | None = None
+    weight_decay: NonNegativeFloat = 0.05
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    clip: PositiveFloat | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on GPUs, fp32 on CPUs
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: on GPUs
+    checkpoint_every: PositiveInt = 500
+    log_every: PositiveInt = 20
+    memory_gb: PositiveFloat = 8.0  # shapes beyond this are streamed from disk, block-shuffled
+    lanes: PositiveInt = 8  # in which streamed shapes are read, each batch from all: a multiple of the ranks
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs")
+        if self.warmup_steps is not None and self.warmup_epochs is not None:
+            raise ValueError("give at most one of warmup_steps and warmup_epochs")
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch {self.batch} is no multiple of accumulate {self.accumulate}")
+        return self
+
+
+class TuneFit(Fit):
+    """A training of labelled shapes, with the peers' fine-tuning values (protocols.md) as defaults."""
+
+    batch: Annotated[int, Field(ge=2)] = 32  # BatchNorm needs two
+    lr: PositiveFloat = 5e-4
+    clip: PositiveFloat | None = 10.0
+
+
+class Tune(FrozenModel):
+    """How an encoder is trained on with a head of its own (section 8); the tasks that do so add their own fields.
+
+    Learning rates: the head's is `fit.lr`. Pretrained parameters have `encoder_lr_scale` times that, and in an
+    encoder of L blocks block l further has `layer_decay` to the power L + 1 - l; tokenizer and position embedding are
+    l = 0, the final norm is l = L + 1. A run that was not trained has nothing pretrained: all its factors are 1.
+    """
+
+    which: Literal["context", "target"] = "context"  # the encoder that is trained on, or its EMA copy
+    pool: Literal["max_mean", "mean", "max"] = "max_mean"
+    hidden: tuple[PositiveInt, ...] = (256, 256)  # of the head, each with BatchNorm, ReLU, dropout; []: one layer
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    encoder_lr_scale: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    augment: Augment = Augment()
+    fit: TuneFit = TuneFit(epochs=300, warmup_epochs=10)
+
+
+class Monitor(FrozenModel):
+    """The collapse monitor: its cadence, and the labelled train split that the online k-NN probe looks at."""
+
+    every: PositiveInt = 200
+    shapes: Annotated[int, Field(ge=2)] = 512
+    probe: str | None = None  # a labelled data set; None: the run's own when it has labels
+
+
+class Objective(FrozenModel):
+    """A run's objective: `kind` names the plugin, the rest is checked by the plugin's own Config."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    kind: str
+
+    def options(self) -> dict[str, Any]:
+        return {"kind": self.kind, **(self.model_extra or {})}
+
+
+class Run(FrozenModel):
+    """One row of the tables: an objective on data, with a model, an augmentation and a training."""
+
+    about: str = ""  # one line for the report
+    data: Names
+    patches: str
+    model: str
+    objective: Objective
+    augment: Augment = Augment()
+    fit: Fit
+    monitor: Monitor = Monitor()
+
+
+class EvalFacts(NamedTuple):
+    """What the plugin of a task says of an evaluation."""
+
+    needs: Literal["features", "encoder"]  # what it reads
+    folds: int  # trainings that are jobs of their own; 0: the evaluation is one job
+
+
+class Eval(FrozenModel):
+    """One evaluation: a task on a data set. `patches` is for tasks that take the encoder itself."""
+
+    dataset: str
+    task: dict[str, Any]
+    patches: str | None = None
+    _settings: Any = PrivateAttr(None)
+    _facts: EvalFacts = PrivateAttr(EvalFacts("features", 0))
+
+    def settled(self, settings: FrozenModel, facts: EvalFacts) -> Self:
+        """This entry with its task's defaults, and what the plugin says of it."""
+        made = self.model_copy(update={"task": slice_of(settings)})
+        made._settings, made._facts = settings, facts
+        return made
+
+    @property
+    def settings(self) -> Any:
+        """The task's own Config."""
+        return self._settings
+
+    @property
+    def needs(self) -> Literal["features", "encoder"]:
+        """What the task reads: frozen features, or the encoder itself."""
+        return self._facts.needs
+
+    @property
+    def folds(self) -> int:
+        """How many trainings it consists of that are jobs of their own; 0: it is one job."""
+        return self._facts.folds
+
+    @property
+    def shareable(self) -> bool:
+        """Whether several ranks may share it: one training, not frozen features or many small trainings."""
+        return self.needs == "encoder" and not self.folds
+
+
+def slice_of(model: BaseModel) -> dict[str, Any]:
+    """A piece of the configuration as plain JSON: a rule's `params:` and a file's stamp."""
+    plain: dict[str, Any] = model.model_dump(mode="json")
+    return plain

@@ -1,0 +1,21 @@
+"""params.yaml, checked against every plugin that there is: `project.load(path)`. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jepa3d import datasets, objectives, tasks
+from jepa3d.params import Params
+from jepa3d.params import load as reading
+
+PACKAGES = reading.Packages(datasets, objectives, tasks)
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check a params.yaml. Raises a Problem that names the key for every mistake."""
+    return reading.load(path, PACKAGES)
+
+
+def check_objectives(params: Params) -> None:
+    """Check every run's objective against its plugin's Config. Imports torch, as the modules of objectives do."""
+    reading.check_objectives(params, objectives)

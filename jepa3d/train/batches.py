@@ -1,0 +1,434 @@
+"""Shapes -> batches, by (seed, epoch, index): in RAM when they fit, streamed from HDF5 when they do not.
+
+The training stream is the endless concatenation of one permutation an epoch, cut into batches, so every shape comes
+once an epoch and the batch of any step is known without having seen the steps before it.
+
+What is streamed goes in *lanes*: each batch has the same number of shapes of every lane, each lane reads its own part
+of the epoch, and a rank serves whole lanes. So a rank reads its share of the disk and no more, and the batch of a step
+is the same whether one rank serves all lanes or each lane has a rank of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jepa3d.nets.patches import Patches, make_patches, patchify
+from jepa3d.ops.augment import augment
+from jepa3d.ops.draws import shape_keys, uniform
+from jepa3d.params import Augment, Level
+from jepa3d.problem import Problem
+from jepa3d.results import store
+from jepa3d.seeds import derive
+
+BLOCK = 64  # consecutive shapes that are read together from the disk
+TEXTS = 1 << 16  # words read at once: as Python objects, ten million would take a gigabyte
+LANES = 8  # of a streamed source, where nothing else is said: the most ranks that can share it
+
+Rows = NDArray[np.int64]
+
+
+class Arrays(NamedTuple):
+    """Some shapes, as they are stored: indices are uint16 until they are used."""
+
+    points: NDArray[np.float32]  # [n, P, 3]
+    centre: NDArray[np.uint16]  # [n, N]
+    neighbour: NDArray[np.uint16]  # [n, N, K]
+    label: NDArray[np.int64]  # [n]
+
+
+@dataclass
+class Batch:
+    """One batch on its device. `keys` name each (epoch, shape): every draw of a step is a function of them."""
+
+    points: Float[Tensor, "B P 3"]
+    centre: Int[Tensor, "B N"]
+    neighbour: Int[Tensor, "B N K"]
+    label: Int[Tensor, " B"]
+    keys: Int[Tensor, " B"]
+    level: Level | None = None  # set: FPS and KNN are recomputed, after augmentation
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def patches(self) -> Patches:
+        if self.level is not None:
+            return patchify(self.points, self.level)
+        return make_patches(self.points, self.centre, self.neighbour)
+
+    def uniform(self, purpose: str, *count: int) -> Float[Tensor, "B *count"]:
+        """Uniform numbers for each shape that nothing but (seed, epoch, shape, purpose) decides."""
+        return uniform(self.keys, purpose, *count)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Shapes by number, and the endless stream in which training goes through them."""
+
+    def __len__(self) -> int: ...
+
+    def members(self, seed: int, start: int, stop: int, whole: int) -> tuple[Rows, Rows]:
+        """Epoch and number of the shapes at positions start..stop of the stream, which is used `whole` at a time."""
+        ...
+
+    def rows(self, index: Rows) -> Arrays: ...
+
+
+class Part(NamedTuple):
+    """The rows of one split of one data set, with its two files."""
+
+    canonical: Path
+    patches: Path
+    rows: Rows
+
+
+class InMemory:
+    """All shapes in RAM: one fancy index a batch."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+        self._epoch: tuple[int, int] | None = None
+        self._order: Rows = np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.arrays.points)
+
+    def members(self, seed: int, start: int, stop: int, whole: int = 0) -> tuple[Rows, Rows]:
+        """As of Source; one permutation an epoch, whatever is used at a time."""
+        epochs, index = [], []
+        while start < stop:
+            epoch, offset = divmod(start, len(self))
+            end = min(len(self), offset + stop - start)
+            index.append(self._permutation(seed, epoch)[offset:end])
+            epochs.append(np.full(end - offset, epoch))
+            start += end - offset
+        return np.concatenate(epochs), np.concatenate(index)
+
+    def rows(self, index: Rows) -> Arrays:
+        return Arrays._make(array[index] for array in self.arrays)
+
+    def _permutation(self, seed: int, epoch: int) -> Rows:
+        if self._epoch != (seed, epoch):
+            self._order = np.random.default_rng(derive(seed, "order", epoch)).permutation(len(self))
+            self._epoch = (seed, epoch)
+        return self._order
+
+
+class Window(NamedTuple):
+    """Some blocks of one lane's part of an epoch, which are in memory and shuffled together."""
+
+    seed: int
+    epoch: int
+    lane: int
+    number: int
+
+
+class Pieces(NamedTuple):
+    """Consecutive shapes of blocks: whole blocks, or where two lanes meet, one lane's part. In ascending order."""
+
+    block: Rows
+    start: Rows  # numbers of shapes
+    stop: Rows
+
+    def begins(self) -> Rows:
+        """Where each piece begins when they stand one after the other, and the end of the last."""
+        return np.concatenate([[0], np.cumsum(self.stop - self.start)])
+
+    def find(self, index: Rows) -> tuple[NDArray[np.bool_], Rows]:
+        """Which of some shapes are here, and their places when the pieces stand one after the other."""
+        piece = np.maximum(np.searchsorted(self.start, index, side="right") - 1, 0)
+        here = (self.start[piece] <= index) & (index < self.stop[piece])
+        return here, self.begins()[piece] + index - self.start[piece]
+
+
+class Streamed:
+    """Shapes on disk: blocks of 64 are read whole, in a shuffled order, and shuffled among `window` blocks of a lane.
+
+    An epoch is a random order of all blocks, cut into one consecutive part for each lane, whose lengths are what the
+    lane has to give in this epoch: so every shape comes once an epoch, exactly, and is read once, by one lane. Memory
+    holds a window a lane that is served, and a second one while a batch takes from both: `memory` bytes at most with
+    one rank, and that divided by the ranks with several. The order is a function of (seed, epoch), the lanes, the
+    window and the batch; not of the ranks.
+    """
+
+    def __init__(self, parts: Sequence[Part], memory: float, lanes: int = LANES) -> None:
+        self.parts, self.lanes = list(parts), lanes
+        starts = [np.arange(0, len(part.rows), BLOCK) for part in self.parts]
+        sizes = [np.diff(np.append(start, len(part.rows))) for start, part in zip(starts, self.parts, strict=True)]
+        self.part = np.repeat(np.arange(len(parts)), [len(start) for start in starts])  # of each block
+        self.offset = np.concatenate(starts)  # of each block in its part
+        self.firsts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])  # the number of each block's first shape
+        self.readers = [_Reader(part) for part in self.parts]
+        self.sample = self.readers[0].read(0, 1)
+        per_shape = sum(array[0].nbytes for array in self.sample)
+        self.window = max(1, int(memory / (2 * per_shape * BLOCK * lanes)))  # 2: a batch may take from two windows
+        self._plan: tuple[tuple[int, int, int], Rows, Rows, Rows] | None = None
+        self._wanted: dict[int, list[Window]] = {}  # the windows that each lane took from last
+        self._shuffled: dict[Window, tuple[Pieces, Rows]] = {}
+        self._held: dict[Window, Arrays] = {}
+
+    def __len__(self) -> int:
+        return int(self.firsts[-1])
+
+    def check(self, whole: int, ranks: int) -> None:
+        """A Problem for a batch that the lanes cannot share, or lanes that the ranks cannot share."""
+        if whole % self.lanes or self.lanes % ranks:
+            raise Problem(
+                f"fit.lanes: {self.lanes} lanes for {ranks} ranks and {whole} shapes at a time",
+                "a set that is beyond fit.memory_gb is streamed: a batch has as many shapes of each lane, and a rank "
+                "serves whole lanes",
+                f"choose lanes as a multiple of {ranks} that divides {whole}",
+            )
+
+    def members(self, seed: int, start: int, stop: int, whole: int) -> tuple[Rows, Rows]:
+        """As of Source: of each `whole`, every lane has one run of positions."""
+        run = whole // self.lanes
+        epochs, index = [], []
+        served: dict[int, list[Window]] = {}
+        while start < stop:
+            epoch, lane = start // len(self), start // run % self.lanes
+            end = min(stop, (start // run + 1) * run, (epoch + 1) * len(self))
+            first = _given(start, lane, run, self.lanes) - _given(epoch * len(self), lane, run, self.lanes)
+            for window, shapes in self._take(seed, epoch, lane, run, first, first + end - start):
+                served.setdefault(lane, []).append(window)
+                index.append(shapes)
+            epochs.append(np.full(end - start, epoch))
+            start = end
+        self._wanted |= served
+        return np.concatenate(epochs), np.concatenate(index)
+
+    def rows(self, index: Rows) -> Arrays:
+        windows = {window for wanted in self._wanted.values() for window in wanted}
+        self._shuffled = {window: self._shuffled[window] for window in windows}  # let the old ones go
+        self._held = {window: arrays for window, arrays in self._held.items() if window in windows}
+        out = _empty(self.sample, len(index))
+        left = np.arange(len(index))
+        for window in windows:
+            pieces, _ = self._shuffled[window]
+            here, places = pieces.find(index[left])
+            if here.any():
+                if window not in self._held:
+                    self._held[window] = self._read(pieces)
+                _copy(out, left[here], self._held[window], places[here])
+                left = left[~here]
+        if len(left):  # not in the order of the stream: features are computed from the first shape to the last
+            block = np.unique(np.searchsorted(self.firsts, index[left], side="right") - 1)
+            pieces = Pieces(block, self.firsts[block], self.firsts[block + 1])
+            _copy(out, left, self._read(pieces), pieces.find(index[left])[1])
+        return out
+
+    def _take(self, seed: int, epoch: int, lane: int, run: int, start: int, stop: int) -> Iterator[tuple[Window, Rows]]:
+        """The shapes at positions start..stop of a lane's part of an epoch, window by window."""
+        _, begins, cuts = self._epoch(seed, epoch, run)
+        low = int(cuts[lane])
+        first = _block_at(begins, low)
+        while start < stop:
+            window = Window(seed, epoch, lane, (_block_at(begins, low + start) - first) // self.window)
+            begin = max(low, int(begins[first + window.number * self.window]))
+            shapes = self._in_order(window, run)[low + start - begin :][: stop - start]
+            yield window, shapes
+            start += len(shapes)
+
+    def _epoch(self, seed: int, epoch: int, run: int) -> tuple[Rows, Rows, Rows]:
+        """The blocks of an epoch in order [n], where each begins [n + 1], and where each lane does [lanes + 1]."""
+        if self._plan is None or self._plan[0] != (seed, epoch, run):
+            blocks = np.random.default_rng(derive(seed, "order", epoch)).permutation(len(self.offset))
+            begins = np.concatenate([[0], np.cumsum(np.diff(self.firsts)[blocks])])
+            given = [
+                [_given(at * len(self), lane, run, self.lanes) for lane in range(self.lanes)]
+                for at in (epoch, epoch + 1)
+            ]
+            cuts = np.concatenate([[0], np.cumsum(np.subtract(given[1], given[0]))])
+            self._plan = ((seed, epoch, run), blocks, begins, cuts)
+        return self._plan[1:]
+
+    def _in_order(self, window: Window, run: int) -> Rows:
+        """The shapes of a window in their random order."""
+        if window not in self._shuffled:
+            pieces = self._pieces(window, run)
+            shapes = np.concatenate(
+                [np.arange(start, stop) for start, stop in zip(pieces.start, pieces.stop, strict=True)]
+            )
+            purpose = ("window", window.epoch, window.lane, window.number)
+            np.random.default_rng(derive(window.seed, *purpose)).shuffle(shapes)
+            self._shuffled[window] = pieces, shapes
+        return self._shuffled[window][1]
+
+    def _pieces(self, window: Window, run: int) -> Pieces:
+        """What a window has of each of its blocks."""
+        blocks, begins, cuts = self._epoch(window.seed, window.epoch, run)
+        low, high = int(cuts[window.lane]), int(cuts[window.lane + 1])
+        first = _block_at(begins, low) + window.number * self.window
+        at = np.arange(first, min(first + self.window, _block_at(begins, high - 1) + 1))
+        chosen = blocks[at]
+        start = np.maximum(low - begins[at], 0) + self.firsts[chosen]
+        stop = np.minimum(high, begins[at + 1]) - begins[at] + self.firsts[chosen]
+        ascending = np.argsort(chosen)
+        return Pieces(chosen[ascending], start[ascending], stop[ascending])
+
+    def _read(self, pieces: Pieces) -> Arrays:
+        begins = pieces.begins()
+        arrays = _empty(self.sample, int(begins[-1]))
+        into: Any
+        for at, block, start, stop in zip(begins, *pieces, strict=False):
+            low = int(self.offset[block] + start - self.firsts[block])
+            read = self.readers[self.part[block]].read(low, low + int(stop - start))
+            for into, array in zip(arrays, read, strict=True):
+                into[at : at + len(array)] = array
+        return arrays
+
+
+def _empty(like: Arrays, count: int) -> Arrays:
+    return Arrays._make(np.empty((count, *array.shape[1:]), array.dtype) for array in like)
+
+
+def _copy(out: Arrays, at: Rows, source: Arrays, places: Rows) -> None:
+    into: Any
+    array: Any
+    for into, array in zip(out, source, strict=True):
+        into[at] = array[places]
+
+
+def _block_at(begins: Rows, position: int) -> int:
+    """The place in an epoch's order of the block that a position is in."""
+    return int(np.searchsorted(begins, position, side="right")) - 1
+
+
+def _given(position: int, lane: int, run: int, lanes: int) -> int:
+    """How many shapes a lane has given before a position of the stream, in which the lanes take turns of `run`."""
+    rounds, rest = divmod(position, run * lanes)
+    return rounds * run + min(max(rest - lane * run, 0), run)
+
+
+def open_source(parts: Sequence[Part], memory: float, lanes: int = LANES) -> InMemory | Streamed:
+    """The shapes of several data sets as one source; `memory` in bytes decides whether they are held or streamed."""
+    per_shape = sum(array[0].nbytes for array in _read(parts[0], 0, 1))
+    if per_shape * sum(len(part.rows) for part in parts) > memory:
+        return Streamed(parts, memory, lanes)
+    pieces = [_read(part, 0, len(part.rows)) for part in parts]
+    return InMemory(Arrays._make(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
+
+
+def split_rows(canonical: Path, split: str | None) -> Rows:
+    """The rows of one split of a canonical file (None: all of them)."""
+    with store.open_h5(canonical) as file:
+        splits = file["split"]
+        if split is None:
+            return np.arange(len(splits))
+        starts = range(0, len(splits), TEXTS)
+        pieces = [start + np.flatnonzero(store.text(splits, start, start + TEXTS) == split) for start in starts]
+    return np.concatenate([np.empty(0, np.int64), *pieces])
+
+
+def class_names(canonical: Path) -> list[str]:
+    with store.open_h5(canonical) as file:
+        names: list[str] = store.attributes(file)["classes"]
+    return names
+
+
+class _Reader:
+    """The two open files of a part. Opening costs more than reading a block, so a streamed set stays open."""
+
+    def __init__(self, part: Part) -> None:
+        self._open = contextlib.ExitStack()
+        data = self._open.enter_context(store.open_h5(part.canonical))
+        patches = self._open.enter_context(store.open_h5(part.patches))
+        self.rows, self.points, self.label = part.rows, data["points"], data["label"]
+        self.chosen, self.centre, self.neighbour = patches.get("point"), patches["centre"], patches["neighbour"]
+        if len(self.points) != len(self.centre):
+            self.close()
+            raise Problem(
+                f"{part.patches}: does not belong to {part.canonical}",
+                f"{len(self.centre)} shapes against {len(self.points)}",
+                "run 'jepa3d patchify' again",
+            )
+
+    def read(self, start: int, stop: int) -> Arrays:
+        """The shapes start..stop of the part: one contiguous read a file, then the rows of the split and the points."""
+        rows = self.rows[start:stop]
+        low, high = int(rows[0]), int(rows[-1]) + 1
+        keep = slice(None) if high - low == len(rows) else rows - low
+        points = self.points[low:high][keep]
+        if self.chosen is not None:
+            points = np.take_along_axis(points, self.chosen[low:high][keep][:, :, None].astype(np.int64), 1)
+        return Arrays(points, *(array[low:high][keep] for array in (self.centre, self.neighbour, self.label)))
+
+    def close(self) -> None:
+        self._open.close()
+
+
+def _read(part: Part, start: int, stop: int) -> Arrays:
+    with contextlib.closing(_Reader(part)) as reader:
+        return reader.read(start, stop)
+
+
+class Stream:
+    """The training stream of one run: `at(step)` is the batch of a step, on a device, augmented."""
+
+    def __init__(
+        self,
+        source: Source,
+        batch: int,
+        seed: int,
+        augmentation: Augment,
+        live: Level | None = None,
+        device: torch.device | str = "cpu",
+        accumulate: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if batch % (accumulate * ranks):
+            raise Problem(
+                f"fit.batch {batch} cannot be cut into {ranks} ranks x {accumulate} accumulated parts",
+                "each rank and part must get the same number of shapes",
+                f"make batch a multiple of {ranks * accumulate}",
+            )
+        if isinstance(source, Streamed):
+            source.check(batch // accumulate, ranks)
+        self.source, self.size, self.seed = source, batch, seed
+        self.augmentation, self.live, self.device = augmentation, live, torch.device(device)
+        self.accumulate, self.rank, self.ranks = accumulate, rank, ranks
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return len(self.source) / self.size
+
+    def at(self, step: int) -> list[Batch]:
+        """The parts of one step's batch that this rank works on (one for each accumulated part)."""
+        share = self.size // (self.accumulate * self.ranks)
+        starts = [step * self.size + (n * self.ranks + self.rank) * share for n in range(self.accumulate)]
+        whole = self.size // self.accumulate
+        return [self._batch(*self.source.members(self.seed, at, at + share, whole)) for at in starts]
+
+    def batches(self) -> Iterator[Batch]:
+        """The stream from its beginning, one epoch."""
+        for step in range(int(np.ceil(self.steps_per_epoch))):
+            yield from self.at(step)
+
+    def _batch(self, epochs: Rows, index: Rows) -> Batch:
+        arrays = self.source.rows(index)
+        keys = shape_keys(self.seed, torch.from_numpy(epochs), torch.from_numpy(index)).to(self.device)
+        batch = to_device(arrays, self.device, keys, self.live)
+        batch.points = augment(batch.points, keys, self.augmentation)
+        return batch
+
+
+def to_device(arrays: Arrays, device: torch.device | str, keys: Int[Tensor, " B"], live: Level | None) -> Batch:
+    """Arrays as a batch; indices travel as 16 bits and are widened on the device."""
+
+    def move(array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    def indices(array: NDArray[np.uint16]) -> Tensor:
+        return move(array.view(np.int16)).long() & 0xFFFF
+
+    return Batch(move(arrays.points), indices(arrays.centre), indices(arrays.neighbour), move(arrays.label), keys, live)

@@ -1,0 +1,270 @@
+"""Training a classifier on an encoder (section 8): its learning rates, its epochs, and what is kept of them.
+
+What decides the epoch is the held-out part of the train split; the test split is looked at beside it, for the protocol
+of the peers that chooses there, and nothing that is trained or chosen here depends on that look. Weights, sums of the
+epoch under way and the chosen weights are all one state, the same on every rank: a resumed training has all of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jepa3d.encoders.transformer import Encoder
+from jepa3d.ops import score
+from jepa3d.ops.augment import augment
+from jepa3d.ops.draws import shape_keys
+from jepa3d.params import Augment, Fit, Level, Model, Tune, slice_of
+from jepa3d.pretrained import TRANSFORMER, load
+from jepa3d.problem import Problem
+from jepa3d.results import store
+from jepa3d.seeds import derive
+from jepa3d.train import batches, distributed, loop
+from jepa3d.train.heads import Classifier
+
+BATCH = 128  # shapes that are scored at once
+SHAPE_FIELDS = ("width", "depth", "heads", "mlp_ratio", "tokenizer", "position", "position_at")  # what weights are for
+
+
+class Loss(NamedTuple):
+    """What a step minimises, and numbers about it for the curve (0-d tensors)."""
+
+    total: Tensor
+    monitors: dict[str, Tensor]
+
+
+class Tuned(nn.Module):
+    """A classifier in training, the sums of its epoch, and, with `choose`, the best weights so far."""
+
+    sums: Tensor  # float64 [3]: loss, right answers and number of the shapes seen since the last look
+    chosen: Tensor  # float64 [3]: held-out accuracy and minus its loss at the best look, and its step
+    looked: Tensor  # int64 []: the step of the last look
+
+    def __init__(
+        self,
+        net: Classifier,
+        smoothing: float,
+        factors: Mapping[str, float],
+        choose: bool,
+        world: distributed.World = distributed.ALONE,
+    ) -> None:
+        super().__init__()
+        self.net, self.world = net, world
+        self.best = copy.deepcopy(net).requires_grad_(False) if choose else None
+        self.smoothing = smoothing
+        self.factors = {f"net.encoder.{name}": factor for name, factor in factors.items()}
+        self.register_buffer("sums", torch.zeros(3, dtype=torch.float64))
+        self.register_buffer("chosen", torch.tensor([-1.0, -torch.inf, 0.0], dtype=torch.float64))
+        self.register_buffer("looked", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, batch: batches.Batch) -> Loss:
+        logits = self.net(batch.patches()).float()
+        loss = F.cross_entropy(logits, batch.label, label_smoothing=self.smoothing)
+        right = (logits.detach().argmax(1) == batch.label).sum()
+        sums = torch.stack([loss.detach() * len(batch), right, torch.full_like(right, len(batch))])
+        self.sums += sums if self.world.size == 1 else self.world.total(sums)
+        return Loss(loss, {})
+
+    def lr_factors(self) -> dict[str, float]:
+        return self.factors
+
+    def after_step(self, progress: float) -> None:
+        """Nothing: there is no EMA copy."""
+
+    def offer(self, accuracy: float, loss: float, step: int) -> None:
+        """Keep these weights if they are better on held-out shapes: accuracy first, then the lower loss, then first."""
+        now = torch.tensor([accuracy, -loss, step], dtype=torch.float64)
+        if self.best is not None and now.tolist()[:2] > self.chosen.tolist()[:2]:
+            self.chosen.copy_(now)
+            self.best.load_state_dict(self.net.state_dict())
+
+
+class Scored(NamedTuple):
+    """Shapes that are scored, with their labels."""
+
+    source: batches.Source
+    label: NDArray[np.int64]  # [n]
+
+
+@dataclass
+class Looks:
+    """What is scored each `every` epochs: held-out shapes of the train split, and the test split."""
+
+    every: int
+    held: Scored | None
+    test: Scored
+    patience: int | None = None  # end after so many looks without a better one on held-out shapes
+
+
+class Plan(NamedTuple):
+    """A Fit in steps. An epoch is as many whole batches as the shapes fill, the peers' drop_last; at least one."""
+
+    fit: Fit
+    epoch: int  # steps
+
+
+def plan(settings: Fit, shapes: int) -> Plan:
+    """The lengths in steps; a batch is at most all shapes."""
+    parts = settings.accumulate
+    batch = max(parts, min(settings.batch, shapes) // parts * parts)
+    epoch = max(1, shapes // batch)
+    steps = settings.steps if settings.steps is not None else epoch * (settings.epochs or 0)
+    warmup = settings.warmup_steps
+    warmup = round((settings.warmup_epochs or 0) * epoch) if warmup is None else warmup
+    changes = {"batch": batch, "steps": steps, "epochs": None, "warmup_steps": warmup, "warmup_epochs": None}
+    return Plan(settings.model_copy(update=changes), epoch)
+
+
+def classifier(
+    weights: Path, model: Model, settings: Tune, classes: int, seed: int, pretrained: bool
+) -> tuple[Classifier, dict[str, float]]:
+    """The classifier on a saved encoder, its head drawn from `seed`; and the learning-rate factors of the encoder."""
+    loaded = load(weights, settings.which)
+    kind, found = loaded.metadata["kind"], loaded.metadata["model"]
+    if kind != TRANSFORMER:
+        raise Problem(
+            f"{weights}: '{kind}' has nothing that could be trained on",
+            "its features are computed, not learned; fine-tuning needs the weights of a Transformer",
+            "evaluate this run by the tasks on frozen features only",
+        )
+    wanted = slice_of(model)
+    for key in SHAPE_FIELDS:
+        if found[key] != wanted[key]:
+            raise Problem(
+                f"{weights}: an encoder of another size",
+                f"its {key} is {found[key]}, the run's model in params.yaml has {wanted[key]}",
+                "make it again with 'jepa3d pretrain', or set the run's model to what the file has",
+            )
+    torch.manual_seed(derive(seed, "head"))
+    own = Encoder(model.model_copy(update={"drop_path": settings.drop_path, "pool": settings.pool}))
+    own.load_state_dict(loaded.module.state_dict())
+    factors = lr_factors(own, settings.encoder_lr_scale, settings.layer_decay) if pretrained else {}
+    return Classifier(own, settings.hidden, classes, settings.dropout), factors
+
+
+def lr_factors(net: Encoder, scale: float, decay: float) -> dict[str, float]:
+    """The learning-rate factor of each of an encoder's parameters, as `config.Tune` defines it."""
+    last = len(net.blocks) + 1
+
+    def layer(name: str) -> int:
+        top, _, rest = name.partition(".")
+        return {"norm": last}.get(top, int(rest.partition(".")[0]) + 1 if top == "blocks" else 0)
+
+    return {name: scale * decay ** (last - layer(name)) for name, _ in net.named_parameters()}
+
+
+def train(
+    net: Classifier,
+    factors: Mapping[str, float],
+    settings: Tune,
+    source: batches.Source,
+    live: Level | None,
+    seed: int,
+    state: Path,
+    fingerprint: str,
+    label: str,
+    looks: Looks | None = None,
+    world: distributed.World = distributed.ALONE,
+) -> tuple[Tuned, list[dict[str, Any]]]:
+    """Train to the end, or from where it was stopped; the weights and, on the first rank, the row of each look.
+
+    Raises fit.Stopped.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    settled, epoch = plan(settings.fit, len(source))
+    tuned = Tuned(net, settings.smoothing, factors, looks is not None and looks.held is not None, world).to(device)
+    stream = batches.Stream(
+        source,
+        settled.batch,
+        derive(seed, "stream"),
+        settings.augment,
+        live,
+        device,
+        settled.accumulate,
+        world.rank,
+        world.size,
+    )
+    training = loop.Training(
+        objective=tuned,
+        stream=stream,
+        fit=settled,
+        seed=derive(seed, "fit"),
+        state=state,
+        label=label,
+        fingerprint=fingerprint,
+        watch=None if looks is None else lambda: _look(tuned, looks, epoch, settled),
+        watch_every=epoch * (looks.every if looks else 1),
+        watch_together=True,
+        world=world,
+        done=bool if looks is None else lambda: _enough(tuned, looks, epoch),
+    )
+    loop.run(training)
+    rows = store.read_jsonl(training.curve) if world.first and training.curve.exists() else []
+    return tuned.eval(), [row for row in rows if "test" in row]
+
+
+def _look(tuned: Tuned, looks: Looks, epoch: int, settled: Fit) -> dict[str, float]:
+    """Score the weights of this moment, all ranks together; the best on held-out shapes are kept."""
+    device, world = tuned.sums.device, tuned.world
+    loss, right, count = tuned.sums.tolist()
+    tuned.sums.zero_()
+    period = epoch * looks.every
+    step = min(settled.steps or 0, (int(tuned.looked) // period + 1) * period)
+    tuned.looked.fill_(step)
+    row = {"epoch": step / epoch, "loss": loss / count, "train": right / count}
+    if looks.held is not None:
+        found = logits(tuned.net, looks.held.source, device, world=world)
+        row["validation"] = score.accuracy(looks.held.label, found.argmax(1))
+        row["validation_loss"] = cross_entropy(found, looks.held.label)
+        tuned.offer(row["validation"], row["validation_loss"], step)
+    row["test"] = score.accuracy(looks.test.label, logits(tuned.net, looks.test.source, device, world=world).argmax(1))
+    tuned.train()
+    return row
+
+
+def _enough(tuned: Tuned, looks: Looks, epoch: int) -> bool:
+    """Early stopping, by the held-out shapes alone."""
+    since = int(tuned.looked) - int(tuned.chosen[2])
+    return looks.patience is not None and since >= looks.patience * looks.every * epoch
+
+
+@torch.no_grad()
+def logits(
+    net: nn.Module,
+    source: batches.Source,
+    device: torch.device,
+    augmentation: Augment | None = None,
+    live: Level | None = None,
+    seed: int = 0,
+    world: distributed.World = distributed.ALONE,
+) -> Float[np.ndarray, "n classes"]:
+    """The logits of every shape of a source, in its order; with an augmentation, those of one augmented view each.
+
+    Each rank computes some batches, all get the whole: the same bits, however many ranks there are.
+    """
+    net.eval()
+    pieces = []
+    starts = range(0, len(source), BATCH)
+    for start in starts[world.share(len(starts))]:
+        index = np.arange(start, min(start + BATCH, len(source)))
+        keys = shape_keys(seed, torch.zeros(len(index), dtype=torch.long), torch.from_numpy(index)).to(device)
+        batch = batches.to_device(source.rows(index), device, keys, live if augmentation else None)
+        if augmentation is not None:
+            batch.points = augment(batch.points, keys, augmentation)
+        pieces.append(net(batch.patches()).float().cpu().numpy())
+    return np.concatenate(world.together(pieces))
+
+
+def cross_entropy(logits: Float[np.ndarray, "n classes"], truth: Int[np.ndarray, "n"]) -> float:
+    """Mean over shapes, natural logarithm, no smoothing."""
+    return float(F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(truth)))

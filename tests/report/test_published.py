@@ -1,0 +1,110 @@
+"""The published numbers are data: complete, each with a source and a protocol, and never mixed."""
+
+from __future__ import annotations
+
+import pytest
+
+from jepa3d.report import published
+from jepa3d.report.published import ABSTRACT, BENCHMARKS, DOCUMENT, OURS
+
+
+def _value(method: str, benchmark: str, source: str) -> float:
+    (found,) = (
+        row.value for row in published.ALL if (row.method, row.benchmark, row.source) == (method, benchmark, source)
+    )
+    return found
+
+
+def test_the_documents_claim_and_the_papers_abstract_stay_apart():
+    assert _value(OURS, "pb_t50_rs", DOCUMENT) == 86.8
+    assert _value(OURS, "pb_t50_rs", ABSTRACT) == 88.65
+
+
+def test_the_abstract_gives_exactly_one_number():
+    assert [row.benchmark for row in published.ALL if row.source == ABSTRACT] == ["pb_t50_rs"]
+
+
+def test_every_number_is_a_percentage_of_a_known_benchmark_with_a_source():
+    for row in published.ALL:
+        assert 50 < row.value < 100
+        assert row.benchmark in BENCHMARKS
+        assert row.source in (DOCUMENT, ABSTRACT, "quoting Point-BERT", "secondary") or row.source.startswith(
+            "README of "
+        )
+
+
+def test_every_benchmark_has_numbers_and_names_its_protocol():
+    for name, benchmark in BENCHMARKS.items():
+        assert published.of(name)
+        assert benchmark.protocol
+
+
+def test_no_source_gives_two_values_for_the_same_cell():
+    cells = [(row.method, row.benchmark, row.source) for row in published.ALL]
+    assert len(cells) == len(set(cells))
+
+
+def test_the_documents_vote_column_is_taken_apart():
+    """Method.md, ruling 9: Point-BERT's 93.2 is voted, Point-MAE's 93.2 and Point-M2AE's 93.4 are not."""
+    assert _value("Point-BERT", "modelnet40_vote", DOCUMENT) == 93.2
+    assert _value("Point-MAE", "modelnet40", DOCUMENT) == 93.2
+    assert _value("Point-M2AE", "modelnet40", DOCUMENT) == 93.4
+    assert _value("Point-MAE", "modelnet40_vote", "README of Point-MAE") == 93.8
+
+
+def test_the_part_table_has_the_method_that_the_document_leaves_out():
+    best = published.of("part_instance")[-1]
+    assert (best.method, best.value) == ("Point-M2AE", 86.51)
+
+
+def test_the_numbers_of_a_benchmark_come_lowest_first():
+    values = [row.value for row in published.of("pb_t50_rs")]
+    assert values == sorted(values)
+    assert (values[0], values[-1]) == (77.2, 91.26)
+
+
+def test_the_block_ablation_is_the_documents_table():
+    table = {m: [row.value for row in rows] for m, rows in published.ABLATION_BLOCKS.items()}
+    assert table == {1: [84.6, 92.9], 2: [85.7, 93.1], 4: [86.8, 93.4], 8: [86.3, 93.2]}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "task", "benchmarks"),
+    [
+        ({"kind": "procedural"}, {"kind": "svm"}, ()),
+        ({"kind": "modelnet40"}, {"kind": "svm"}, ("svm_modelnet40",)),
+        ({"kind": "modelnet40"}, {"kind": "knn"}, ()),
+        ({"kind": "modelnet40"}, {"kind": "finetune"}, ("modelnet40", "modelnet40_vote")),
+        ({"kind": "scanobjectnn", "variant": "obj_bg"}, {"kind": "linear_probe"}, ("svm_obj_bg",)),
+        ({"kind": "scanobjectnn", "variant": "pb_t50_rs"}, {"kind": "linear_probe"}, ()),
+        ({"kind": "scanobjectnn", "variant": "pb_t50_rs"}, {"kind": "finetune"}, ("pb_t50_rs",)),
+        ({"kind": "modelnet40"}, {"kind": "few_shot", "way": 5, "shot": 10}, ("few_5w10s",)),
+        ({"kind": "fewshot", "way": 10, "shot": 20}, {"kind": "few_shot", "way": 5}, ("few_10w20s",)),
+        ({"kind": "modelnet40"}, {"kind": "few_shot", "way": 7, "shot": 1}, ()),
+        ({"kind": "procedural"}, {"kind": "few_shot", "way": 5, "shot": 10}, ()),
+        ({"kind": "modelnet40", "categories": 10}, {"kind": "svm"}, ()),
+        ({"kind": "scanobjectnn", "variant": "obj_bg", "split": "split2"}, {"kind": "finetune"}, ()),
+        ({"kind": "shapenetpart"}, {"kind": "part_seg"}, ("part_category", "part_instance")),
+    ],
+)
+def test_an_evaluation_is_compared_only_where_others_have_numbers(dataset, task, benchmarks):
+    assert published.comparable(dataset, task) == benchmarks
+
+
+def test_the_spread_of_a_number_is_the_published_one_else_the_binomials():
+    """PB_T50_RS at 86.8 % of 2882: sqrt(.868 * .132 / 2882) = .63 points."""
+    document = next(row for row in published.DOCUMENT_CLAIMS if row.benchmark == "pb_t50_rs" and row.method == OURS)
+    assert published.spread_of(document).std == pytest.approx(0.63, abs=0.005)
+    assert "binomial, 2882 test shapes" in published.spread_of(document).source
+    point_jepa = next(row for row in published.PEERS if row.method == "Point-JEPA" and row.benchmark == "pb_t50_rs")
+    assert published.spread_of(point_jepa) == (0.3, "published")
+
+
+def test_a_spread_over_ten_folds_is_that_of_one_fold_not_of_their_mean():
+    point_mae = next(row for row in published.PEERS if row.method == "Point-MAE" and row.benchmark == "few_5w10s")
+    assert published.spread_of(point_mae).std == pytest.approx(2.5 / 10**0.5)
+
+
+def test_every_published_number_has_a_spread_to_plan_with():
+    for row in published.ALL:
+        assert 0 < published.spread_of(row).std < 3

@@ -1,0 +1,280 @@
+"""Shapes -> batches: every shape once an epoch, and every batch known without those before it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jepa3d.ops.geometry import farthest_point_sample
+from jepa3d.params import Augment, Level
+from jepa3d.problem import Problem
+from jepa3d.results import store
+from jepa3d.train.batches import (
+    BLOCK,
+    Arrays,
+    InMemory,
+    Part,
+    Stream,
+    Streamed,
+    class_names,
+    open_source,
+    split_rows,
+    to_device,
+)
+
+SHAPE_BYTES = 16 * 3 * 4 + 4 * 2 + 4 * 3 * 2 + 8  # what one shape of `numbered` takes
+
+
+def numbered(count: int) -> Arrays:
+    """Shapes whose label is their number."""
+    points = np.random.default_rng(0).normal(size=(count, 16, 3)).astype(np.float32)
+    centre = np.tile(np.arange(4, dtype=np.uint16), (count, 1))
+    return Arrays(points, centre, np.tile(np.arange(3, dtype=np.uint16), (count, 4, 1)), np.arange(count))
+
+
+def stored(folder: Path, count: int, name: str = "a", test_every: int = 0) -> Part:
+    """The same shapes in two files, with a test shape after each `test_every` train shapes."""
+    arrays = numbered(count)
+    split = ["test" if test_every and i % test_every == 0 else "train" for i in range(count)]
+    canonical, patches = folder / f"{name}.h5", folder / f"{name}.patches.h5"
+    store.write_h5(canonical, {"points": arrays.points, "label": arrays.label, "split": split}, {}, classes=["x", "y"])
+    store.write_h5(patches, {"centre": arrays.centre, "neighbour": arrays.neighbour}, {})
+    return Part(canonical, patches, split_rows(canonical, "train"))
+
+
+def window(blocks: int, lanes: int = 1) -> float:
+    """The memory that windows of so many blocks of 64 need, one a lane, with as much again for the next."""
+    return 2.0 * SHAPE_BYTES * BLOCK * blocks * lanes + 1
+
+
+def streamed(folder: Path, count: int, blocks: int, lanes: int = 1, **options: int) -> Streamed:
+    """A source whose windows have so many blocks of 64."""
+    return Streamed([stored(folder, count, **options)], window(blocks, lanes), lanes)
+
+
+def labels(stream: Stream, step: int) -> list[int]:
+    return torch.cat([batch.label for batch in stream.at(step)]).tolist()
+
+
+def plain(source: InMemory | Streamed, batch: int, **options: int) -> Stream:
+    return Stream(source, batch, 3, Augment(), **options)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 30), st.integers(1, 40))
+def test_every_shape_comes_once_an_epoch(count: int, batch: int):
+    stream = plain(InMemory(numbered(count)), batch)
+    seen = [label for step in range(count) for label in labels(stream, step)]  # batch epochs exactly
+    for epoch in range(batch):
+        assert sorted(seen[epoch * count : (epoch + 1) * count]) == list(range(count))
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    count=st.integers(65, 400), run=st.integers(1, 12), lanes=st.sampled_from([1, 2, 3, 8]), blocks=st.integers(1, 3)
+)
+def test_streamed_from_disk_every_shape_comes_once_an_epoch(
+    tmp_path_factory: pytest.TempPathFactory, count: int, run: int, lanes: int, blocks: int
+):
+    source, batch = streamed(tmp_path_factory.mktemp("h5"), count, blocks, lanes), run * lanes
+    assert source.window == blocks
+    starts = range(0, 3 * count, batch)
+    seen = np.concatenate([source.rows(source.members(0, at, at + batch, batch)[1]).label for at in starts])
+    for epoch in range(3):
+        assert sorted(seen[epoch * count : (epoch + 1) * count]) == list(range(count))
+
+
+@settings(deadline=None, max_examples=8)
+@given(halves=st.integers(20, 60), run=st.integers(1, 4), lanes=st.sampled_from([2, 4, 8]), data=st.data())
+def test_ranks_share_a_streamed_batch_and_the_reading(
+    tmp_path_factory: pytest.TempPathFactory, halves: int, run: int, lanes: int, data: st.DataObject
+):
+    folder, batch = tmp_path_factory.mktemp("h5"), run * lanes
+    count = halves * batch // 2  # so the second epoch may begin inside of a batch, and ends where one ends
+    ranks = data.draw(st.sampled_from([n for n in (1, 2, 4, 8) if lanes % n == 0]))
+    single = streamed(folder, count, 1, lanes)
+    sources = [streamed(folder, count, 1, lanes) for _ in range(ranks)]
+    read, share = [counted(source) for source in sources], batch // ranks
+    for start in range(0, 2 * count, batch):
+        given = single.members(0, start, start + batch, batch)[1]
+        for rank, source in enumerate(sources):
+            index = source.members(0, start + rank * share, start + (rank + 1) * share, batch)[1]
+            assert index.tolist() == given[rank * share : (rank + 1) * share].tolist()
+            assert source.rows(index).label.tolist() == index.tolist()
+    assert sum(map(len, read)) == 2 * count  # from the disk, too, every shape came once an epoch
+    assert max(map(len, read)) <= 2 * (count // ranks + batch)
+
+
+def counted(source: Streamed) -> list[int]:
+    """A list of the shapes that the source will have read from the disk."""
+    read: list[int] = []
+    for reader in source.readers:
+
+        def note(start: int, stop: int, plainly: Callable[[int, int], Arrays] = reader.read) -> Arrays:
+            arrays = plainly(start, stop)
+            read.extend(arrays.label.tolist())
+            return arrays
+
+        reader.read = note  # type: ignore[method-assign]
+    return read
+
+
+def test_accumulated_parts_of_a_streamed_batch_are_shared_too(tmp_path: Path):
+    single = plain(streamed(tmp_path, 300, 1, 4), 24, accumulate=2)
+    ranks = [plain(streamed(tmp_path, 300, 1, 4), 24, accumulate=2, rank=rank, ranks=2) for rank in range(2)]
+    for step in range(30):
+        parts = [[part.label.tolist() for part in stream.at(step)] for stream in (single, *ranks)]
+        assert parts[0] == [first + second for first, second in zip(parts[1], parts[2], strict=True)]
+
+
+def test_lanes_that_cannot_be_shared_are_a_problem(tmp_path: Path):
+    source = streamed(tmp_path, 100, 1, 8)
+    for batch, ranks in ((12, 1), (16, 16), (24, 3)):
+        with pytest.raises(Problem, match="lanes: 8 lanes"):
+            plain(source, batch, ranks=ranks)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = [labels(Stream(InMemory(numbered(50)), 50, seed, Augment()), step) for seed in (0, 1) for step in (0, 1)]
+    assert len({tuple(order) for order in orders}) == 4
+
+
+@pytest.mark.parametrize("kind", ["in memory", "streamed"])
+def test_the_batch_of_a_step_does_not_depend_on_the_steps_before(tmp_path: Path, kind: str):
+    def fresh() -> Stream:
+        source = InMemory(numbered(300)) if kind == "in memory" else streamed(tmp_path, 300, 2, 2)
+        return Stream(source, 32, 3, Augment(rotate="upright", shift=0.1))
+
+    through = fresh()
+    visited = {step: through.at(step)[0] for step in range(40)}
+    for step in (39, 0, 12, 9, 28):  # as after a resume, in any order; 9 spans two epochs
+        alone = fresh().at(step)[0]
+        assert alone.label.tolist() == visited[step].label.tolist()
+        assert torch.equal(alone.points, visited[step].points)
+        assert torch.equal(alone.keys, visited[step].keys)
+
+
+def test_streamed_and_in_memory_give_the_same_shapes(tmp_path: Path):
+    part = stored(tmp_path, 200, test_every=5)
+    held, from_disk = open_source([part], float("inf")), open_source([part], window(1), 4)
+    assert isinstance(held, InMemory)
+    assert isinstance(from_disk, Streamed)
+    assert len(held) == len(from_disk) == 160
+    index = np.random.default_rng(0).permutation(160)
+    for a, b in zip(held.rows(index), from_disk.rows(index), strict=True):
+        assert np.array_equal(a, b)
+    epochs = [Counter(label for step in range(8) for label in labels(plain(s, 20), step)) for s in (held, from_disk)]
+    assert epochs[0] == epochs[1]
+    assert not set(epochs[0]) & {i for i in range(200) if i % 5 == 0}  # no test shape
+
+
+def test_the_parts_of_ranks_and_of_accumulation_are_the_single_batch_cut_in_pieces():
+    source = InMemory(numbered(100))
+    augmentation = Augment(rotate="so3", shift=0.2)
+    single = Stream(source, 24, 3, augmentation).at(5)[0]
+    ranks = [Stream(source, 24, 3, augmentation, accumulate=2, rank=rank, ranks=3).at(5) for rank in range(3)]
+    pieces = [ranks[rank][part] for part in range(2) for rank in range(3)]
+    assert all(len(piece) == 4 for piece in pieces)
+    assert torch.equal(torch.cat([piece.label for piece in pieces]), single.label)
+    assert torch.allclose(torch.cat([piece.points for piece in pieces]), single.points, atol=1e-6)
+    drawn = torch.cat([piece.uniform("mask", 5) for piece in pieces])
+    assert torch.equal(drawn, single.uniform("mask", 5))
+
+
+def test_a_batch_that_cannot_be_cut_evenly_is_a_problem():
+    with pytest.raises(Problem, match="cannot be cut into 4 ranks x 2"):
+        Stream(InMemory(numbered(10)), 12, 0, Augment(), accumulate=2, ranks=4)
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_memory_is_the_budget_shared_by_the_ranks(tmp_path: Path, ranks: int):
+    source, budget = streamed(tmp_path, 1000, 1, 4), window(1, 4)
+    stream, largest = plain(source, 40, ranks=ranks), 0
+    for step in range(50):  # two epochs
+        stream.at(step)
+        largest = max(largest, sum(array.nbytes for arrays in source._held.values() for array in arrays))
+    assert budget / 2 / ranks - 1 <= largest <= budget / ranks
+
+
+def test_the_shapes_of_a_window_are_mixed(tmp_path: Path):
+    _, order = streamed(tmp_path, 256, 4).members(0, 0, 256, 8)
+    assert sorted(order.tolist()) == list(range(256))
+    assert len(set((order[:64] // BLOCK).tolist())) == 4
+    assert (np.diff(order) == 1).mean() < 0.1
+
+
+def test_every_lane_goes_through_other_shapes_in_the_next_epoch(tmp_path: Path):
+    source = streamed(tmp_path, 1024, 1, 4)
+    of_lane = [set(source.members(0, epoch * 1024, (epoch + 1) * 1024, 1024)[1][:256].tolist()) for epoch in (0, 1)]
+    assert of_lane[0] != of_lane[1]
+
+
+def test_several_data_sets_are_one_source(tmp_path: Path):
+    parts = [stored(tmp_path, 70, "a"), stored(tmp_path, 30, "b")]
+    for memory in (float("inf"), window(1)):
+        source = open_source(parts, memory)
+        assert len(source) == 100
+        assert source.rows(np.array([69, 70, 99])).label.tolist() == [69, 0, 29]
+
+
+def test_sixteen_bit_indices_are_widened_without_a_sign():
+    centre = np.array([[0, 1, 32767, 32768, 65535]], np.uint16)
+    arrays = Arrays(np.zeros((1, 5, 3), np.float32), centre, centre[:, :, None].copy(), np.zeros(1, np.int64))
+    batch = to_device(arrays, "cpu", torch.zeros(1, dtype=torch.long), None)
+    assert batch.centre.tolist() == [[0, 1, 32767, 32768, 65535]]
+    assert batch.neighbour.flatten().tolist() == [0, 1, 32767, 32768, 65535]
+    assert batch.centre.dtype == torch.long
+
+
+def test_cached_patches_are_gathered_from_the_augmented_points():
+    batch = Stream(InMemory(numbered(8)), 8, 0, Augment(shift=0.5)).at(0)[0]
+    patches = batch.patches()
+    assert torch.equal(patches.centres, batch.points[:, :4])
+    assert torch.allclose(patches.groups, batch.points[:, None, :3] - batch.points[:, :4, None])
+
+
+def test_live_patches_are_computed_after_augmentation():
+    stream = Stream(
+        InMemory(numbered(8)), 8, 0, Augment(scale=(0.5, 2.0), scale_per_axis=True), live=Level(num=5, size=6)
+    )
+    batch = stream.at(0)[0]
+    patches = batch.patches()
+    index = farthest_point_sample(batch.points, 5)
+    assert torch.equal(patches.centres, batch.points.gather(1, index[..., None].expand(-1, -1, 3)))
+    assert patches.groups.shape == (8, 5, 6, 3)
+
+
+def test_a_chosen_subset_of_the_points_is_read_in_its_order(tmp_path: Path):
+    arrays = numbered(3)
+    chosen = np.array([[5, 2, 9]] * 3, np.uint16)
+    store.write_h5(tmp_path / "a.h5", {"points": arrays.points, "label": arrays.label}, {})
+    store.write_h5(tmp_path / "p.h5", {"centre": arrays.centre, "neighbour": arrays.neighbour, "point": chosen}, {})
+    source = open_source([Part(tmp_path / "a.h5", tmp_path / "p.h5", np.arange(3))], float("inf"))
+    assert np.array_equal(source.rows(np.arange(3)).points, arrays.points[:, [5, 2, 9]])
+
+
+def test_patches_of_another_file_are_a_problem(tmp_path: Path):
+    one, other = stored(tmp_path, 10, "a"), stored(tmp_path, 11, "b")
+    with pytest.raises(Problem, match="does not belong to") as caught:
+        open_source([Part(one.canonical, other.patches, one.rows)], float("inf"))
+    assert "11 shapes against 10" in caught.value.why
+
+
+def test_splits_and_classes_come_from_the_canonical_file(toys: Path):
+    train, test, both = (split_rows(toys, split) for split in ("train", "test", None))
+    assert (len(train), len(test), len(both)) == (60, 20, 80)
+    assert sorted([*train, *test]) == both.tolist()
+    assert class_names(toys) == ["cube", "rod", "plate"]
+
+
+def test_one_epoch_of_batches_sees_every_shape():
+    stream = plain(InMemory(numbered(21)), 8)
+    assert stream.steps_per_epoch == 21 / 8
+    assert {int(label) for batch in stream.batches() for label in batch.label} == set(range(21))
