@@ -12,86 +12,103 @@ import numba
 import numpy as np
 
 _ORDER = {"nsz", "nnan"}  # lets the compiler vectorise minima and maxima; sums are never reordered
+_INFINITY = np.int32(0x7F800000)  # the bits of float32's infinity
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def fps(points: Any, out: Any) -> None:
     for b in range(len(points)):
         _fps_one(points[b], out[b])
 
 
-@numba.njit(cache=True, fastmath=_ORDER)
+@numba.njit(cache=True, error_model="numpy")
 def _fps_one(points: Any, out: Any) -> None:
+    """Squared distances are compared as the integers that their bits are: floats that are not negative have the same
+    order, and a compiler vectorises integer minima and maxima on every processor. Coordinates must be finite."""
+    total = len(points)
     x, y, z = points[:, 0].copy(), points[:, 1].copy(), points[:, 2].copy()
-    nearest = np.full(len(points), np.float32(np.inf), np.float32)
+    distance = np.empty(total, np.float32)
+    bits = distance.view(np.int32)
+    nearest = np.full(total, _INFINITY, np.int32)
     last = 0
     out[0] = 0
     for step in range(1, len(out)):
         cx, cy, cz = x[last], y[last], z[last]
-        farthest = np.float32(-1.0)
-        for i in range(len(points)):
+        for i in range(total):
             dx, dy, dz = x[i] - cx, y[i] - cy, z[i] - cz
-            distance = min(nearest[i], dx * dx + dy * dy + dz * dz)
-            nearest[i] = distance
-            farthest = max(farthest, distance)
+            distance[i] = dx * dx + dy * dy + dz * dz
+        farthest = np.int32(-1)
+        for i in range(total):
+            least = min(nearest[i], bits[i])
+            nearest[i] = least
+            farthest = max(farthest, least)
         last = 0
-        while last < len(points) - 1 and nearest[last] != farthest:  # the bound: NaN is farthest from nothing
+        while last < total - 1 and nearest[last] != farthest:
             last += 1
         out[step] = last
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_ORDER)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def knn(points: Any, queries: Any, out: Any) -> None:
     for b in range(len(points)):
         _knn_one(points[b], queries[b], out[b])
 
 
-@numba.njit(cache=True, fastmath=_ORDER)
+@numba.njit(cache=True, error_model="numpy")
 def _knn_one(points: Any, queries: Any, out: Any) -> None:
-    """Exact: a sample of the distances gives a bound that few more than k points pass; those are sorted."""
+    """Exact: a bound that few more than k points pass; those are sorted by (distance, index) as one integer.
+
+    The bound is the k-th smallest of the minima of 2k groups of points: k groups hold a point that near.
+    """
     total, k = len(points), out.shape[1]
     x, y, z = points[:, 0].copy(), points[:, 1].copy(), points[:, 2].copy()
     distance = np.empty(total, np.float32)
-    near, index = np.empty(total + 1, np.float32), np.zeros(total + 1, np.int64)
-    stride = max(1, k // 4)
-    rank = k // stride + 3 * int(np.sqrt(k / stride)) + 2  # about three deviations above the expected k / stride
-    smallest = np.empty(rank, np.float32)
+    bits = distance.view(np.int32)
+    key = np.empty(total + 1, np.int64)
+    groups = 2 * k if total >= 2 * k else 0
+    rounds = total // groups if groups else 0
+    low, rank = np.empty(groups, np.int32), np.empty(groups, np.int32)
     for n in range(len(queries)):
         cx, cy, cz = queries[n, 0], queries[n, 1], queries[n, 2]
         for i in range(total):
             dx, dy, dz = x[i] - cx, y[i] - cy, z[i] - cz
             distance[i] = dx * dx + dy * dy + dz * dz
-        smallest[:] = np.inf
-        for i in range(0, total, stride):
-            value = distance[i]
-            if value < smallest[rank - 1]:
-                j = rank - 1
-                while j > 0 and smallest[j - 1] > value:
-                    smallest[j] = smallest[j - 1]
-                    j -= 1
-                smallest[j] = value
-        count = _pass(distance, smallest[rank - 1], near, index)
-        if count < k:
-            count = _pass(distance, np.float32(np.inf), near, index)
-        for i in range(1, count):  # insertion sort: stable, so equal distances keep the lower index first
-            value, position = near[i], index[i]
+        bound = np.int32(0x7FFFFFFF)
+        if groups:
+            bound = _bound(bits, low, rank, rounds, k)
+        count = 0
+        for i in range(total):  # without a branch
+            key[count] = (np.int64(bits[i]) << 32) | i
+            count += bits[i] <= bound
+        for i in range(1, count):
+            value = key[i]
             j = i
-            while j > 0 and near[j - 1] > value:
-                near[j], index[j] = near[j - 1], index[j - 1]
+            while j > 0 and key[j - 1] > value:
+                key[j] = key[j - 1]
                 j -= 1
-            near[j], index[j] = value, position
+            key[j] = value
         for i in range(k):  # not as one slice: numba takes seconds longer to compile that
-            out[n, i] = index[i]
+            out[n, i] = key[i] & 0xFFFFFFFF
 
 
-@numba.njit(cache=True, fastmath=_ORDER)
-def _pass(distance: Any, bound: Any, near: Any, index: Any) -> int:
-    """Collect the distances up to `bound` with their indices, in order of index, without a branch."""
-    count = 0
-    for i in range(len(distance)):
-        near[count], index[count] = distance[i], i
-        count += distance[i] <= bound
-    return count
+@numba.njit(cache=True, error_model="numpy")
+def _bound(bits: Any, low: Any, rank: Any, rounds: int, k: int) -> Any:
+    """The k-th smallest of the minima of `len(low)` groups; point i is of group i mod len(low)."""
+    groups = len(low)
+    for g in range(groups):
+        low[g] = bits[g]
+    for r in range(1, rounds):
+        for g in range(groups):
+            low[g] = min(low[g], bits[r * groups + g])
+    rank[:] = 0
+    for h in range(groups):
+        value = low[h]
+        for g in range(groups):
+            rank[g] += np.int32(value < low[g])
+    bound = np.int32(-1)
+    for g in range(groups):
+        bound = max(bound, low[g] if rank[g] < k else np.int32(-1))
+    return bound
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_ORDER)
