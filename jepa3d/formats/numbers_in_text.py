@@ -1,0 +1,126 @@
+"""Numbers in foreign text, strictly: a word is one number or the file is refused with the line, and no word is lost.
+
+`table` is for lines of one length (numpy's reader), `rows` for lines of several lengths. Both count every word, so that
+a number with a wrong byte in it, an empty cell or a short line cannot shift the numbers after it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+NO_TEXT = re.compile(rb"[^\t\n\v\f\r -~]")  # control characters, and bytes that no number has
+NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
+NEWLINE = b"\n"
+BLOCK = 1 << 24  # bytes of text that are worked on at once: it needs several times as much
+
+
+class Rows(NamedTuple):
+    """The numbers of lines that are not blank, one after the other."""
+
+    values: Float[np.ndarray, "V"]
+    counts: Int[np.ndarray, "L"]  # of numbers on each line
+    lines: Int[np.ndarray, "L"]  # which line of the file it is, from 1
+
+    @property
+    def starts(self) -> Int[np.ndarray, "L"]:
+        """Where each line's first number is in `values`."""
+        return np.cumsum(self.counts) - self.counts
+
+    def part(self, start: int, stop: int) -> Rows:
+        at = np.concatenate([[0], np.cumsum(self.counts)])
+        return Rows(self.values[at[start] : at[stop]], self.counts[start:stop], self.lines[start:stop])
+
+    def columns(self, count: int, what: str) -> Float[np.ndarray, "L count"]:
+        """The first numbers of every line; a ValueError for a line that has fewer."""
+        self.demand(self.counts >= count, f"{what} has fewer than {count} numbers")
+        if self.counts.size and (self.counts == self.counts[0]).all():
+            return self.values.reshape(len(self.counts), -1)[:, :count]
+        return self.values[self.starts[:, None] + np.arange(count)]
+
+    def demand(self, good: Bool[np.ndarray, "L"], why: str) -> None:
+        """A ValueError that names the first line that is not good."""
+        if not good.all():
+            raise ValueError(f"line {self.lines[np.flatnonzero(~good)[0]]}: {why}")
+
+
+def unix(data: bytes) -> bytes:
+    """Text without a byte-order mark and the end marks of DOS, every line end as LF."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise ValueError("it is text of 16 bits a letter (UTF-16); save it as UTF-8 or ASCII")
+    data = data.removeprefix(b"\xef\xbb\xbf").rstrip(b"\x1a\0")
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+
+def table(text: bytes, first: int = 1) -> Float[np.ndarray, "L C"]:
+    """Numbers in lines of one length, separated by blanks. `first` is the number of the first line in its file."""
+    if not text.strip():
+        return np.empty((0, 0))
+    _only_text(text, first)
+    try:
+        return np.loadtxt(io.BytesIO(text), np.float64, comments=None, ndmin=2)
+    except ValueError as error:
+        words = rows(text, first)  # finds a word that is no number
+        words.demand(words.counts == words.counts[0], f"it has not {words.counts[0]} numbers, as the lines before")
+        raise error
+
+
+def rows(text: bytes, first: int = 1) -> Rows:
+    """Numbers in lines of any length, separated by blanks."""
+    _only_text(text, first)
+    found = []
+    for block in _blocks(text):
+        found.append(_rows(block, first))
+        first += block.count(b"\n")
+    return Rows(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+
+
+def line_of(text: bytes, position: int, first: int = 1) -> str:
+    """`line 7: 'the text of it'`, for what is at a position."""
+    start, stop = text.rfind(b"\n", 0, position) + 1, text.find(b"\n", position)
+    line = text[start : stop if stop >= 0 else len(text)].strip().decode("ascii", "replace")
+    return f"line {first + text.count(NEWLINE, 0, position)}: '{line[:60]}'"
+
+
+def _only_text(text: bytes, first: int) -> None:
+    if found := NO_TEXT.search(text):
+        line = first + text.count(NEWLINE, 0, found.start())
+        raise ValueError(f"line {line}: a byte {found[0]!r}, which no number has")
+
+
+def _blocks(text: bytes) -> Iterator[bytes]:
+    """Pieces that end with a line."""
+    start = 0
+    while len(text) - start > BLOCK and (stop := text.find(b"\n", start + BLOCK)) >= 0:
+        yield text[start : stop + 1]
+        start = stop + 1
+    yield text[start:] if start else text
+
+
+def _rows(text: bytes, first: int) -> Rows:
+    letters = np.frombuffer(text, np.uint8)
+    begins = letters > 32
+    begins[1:] &= letters[:-1] <= 32
+    words, ends = np.flatnonzero(begins), np.append(np.flatnonzero(letters == 10), len(letters))
+    counts = np.diff(np.searchsorted(words, ends), prepend=0)
+    try:
+        values = np.fromstring(text, np.float64, sep=" ") if len(words) else np.empty(0)
+    except (ValueError, DeprecationWarning):  # the latter by older numpy, where warnings are errors
+        values = np.empty(0)
+    if len(values) != len(words):
+        raise ValueError(_no_number(text, first))
+    full = counts > 0
+    return Rows(values, counts[full], np.flatnonzero(full) + first)
+
+
+def _no_number(text: bytes, first: int) -> str:
+    for number, line in enumerate(text.split(b"\n"), first):
+        for word in line.split():
+            if not NUMBER.fullmatch(word):
+                return f"line {number}: '{word[:40].decode('ascii', 'replace')}' is no number"
+    return "there is a word in it that is no number"

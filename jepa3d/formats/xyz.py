@@ -1,0 +1,159 @@
+"""Point clouds as text: one point a line, x y z and anything after.
+
+Read: blanks, tabs, commas or semicolons between the numbers, one kind in a file; a decimal comma with blanks, tabs or
+semicolons; comments from `#` or `//` on; names of columns in a first line or comment; a first line with the number of
+points, and several scans one after the other, each with its own number (Leica's .pts).
+
+Refused, with the line: a comma that can be read in two ways, an empty cell, a line that is longer or shorter than the
+others, a word that is no number. What Windows programs write for numbers that are none (`-1.#IND`, `1.#QNAN`) is NaN.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from jaxtyping import Float
+
+from jepa3d.formats.numbers_in_text import NEWLINE, line_of, table, unix
+
+NOT_FINITE = re.compile(rb"[-+]?1\.#(IND|QNAN|SNAN|INF)\d*", re.IGNORECASE)
+COMMENT = re.compile(rb"(#|//)[^\n]*")
+NAMES = re.compile(rb"[\t \"A-Za-z_][\w\t ,;\"().\[\]-]*")
+IN_A_CELL = {b";": re.compile(rb"[^\s;][ \t]+[^\s;]"), b",": re.compile(rb"[^\s,][ \t]+[^\s,]")}
+EMPTY_CELL = {
+    b";": re.compile(rb"^[ \t]*;|;[ \t]*(?=;|$)", re.MULTILINE),
+    b",": re.compile(rb"^[ \t]*,|,[ \t]*(?=,|$)", re.MULTILINE),
+    b"\t": re.compile(rb"(?<=[^\s])[ ]*\t[ ]*(?=\t[\t ]*[^\s])|^\t(?=[^\n]*\t)", re.MULTILINE),
+}
+AT_THE_END = {b";": re.compile(rb";[ \t]*$", re.MULTILINE), b",": re.compile(rb",[ \t]*$", re.MULTILINE)}
+NO_DECIMAL = re.compile(rb"(?<!\d),|,(?!\d)|,\d+,|\.")
+SURELY_DECIMAL = re.compile(rb",(?!\d{3}(?!\d))|(?<![\d])0\d*,|\d{4},|,\d+[eE]")
+GROUPED = re.compile(rb"(?<![\d.,])[1-9]\d{0,2},\d{3}\.\d")
+COUNT = re.compile(rb"^[ \t]*\d{1,18}[ \t]*$", re.MULTILINE)
+
+
+def points(data: bytes) -> Float[np.ndarray, "P C"]:
+    """The points of a file's bytes: x, y, z in the first three columns. A ValueError says what is wrong, and where."""
+    text = unix(data)
+    if b".#" in text:
+        text = NOT_FINITE.sub(b"nan", text)
+    plain = COMMENT.sub(b"", text) if b"#" in text or b"//" in text else text
+    begin = len(plain) - len(plain.lstrip())
+    if begin == len(plain):
+        raise ValueError("there is no point in it")
+    begin = plain.rfind(NEWLINE, 0, begin) + 1
+    head = plain[begin:].partition(NEWLINE)[0]
+    titled = bool(NAMES.fullmatch(head) and _axes(_words(head)))
+    names = _words(head) if titled else _names(text[:begin])
+    begin += (len(head) + 1) * titled
+    first = 1 + plain.count(NEWLINE, 0, begin)
+    found = _scans(_blanks(plain[begin:], first), first)
+    if found.shape[1] < 3:
+        raise ValueError(f"line {first}: {found.shape[1]} numbers, expected x y z")
+    axes = _axes(names) if len(names) == found.shape[1] else None
+    if titled and axes is None:
+        raise ValueError(f"its first line names {len(names)} columns, {found.shape[1]} follow")
+    return found if axes is None else found[:, axes]
+
+
+def _words(line: bytes) -> list[str]:
+    return re.split(r"[\s,;\"]+", line.decode("ascii", "replace").strip(' \t"#/,;').lower())
+
+
+def _names(comments: bytes) -> list[str]:
+    """The last comment before the points, which may name the columns."""
+    last = comments.strip().rpartition(NEWLINE)[2]
+    return _words(last) if last.lstrip().startswith((b"#", b"//")) else []
+
+
+def _axes(names: list[str]) -> list[int] | None:
+    return [names.index(axis) for axis in "xyz"] if all(names.count(axis) == 1 for axis in "xyz") else None
+
+
+# ------------------------------------------------------------------------------------ what separates the numbers
+
+
+def _blanks(text: bytes, first: int) -> bytes:
+    """The same numbers with points in them and blanks between them."""
+    if b";" in text:
+        return _decimal(_cells(text, b";", first), first) if b"," in text else _cells(text, b";", first)
+    if b"," in text:
+        begin = text.rfind(NEWLINE, 0, text.index(b",")) + 1
+        line = text[begin:].partition(NEWLINE)[0]
+        if IN_A_CELL[b","].search(line):  # blanks separate as well
+            return _decimal(text, first)
+        _not_grouped(text, first)
+        return _cells(text, b",", first)
+    if b"\t" in text:
+        _no_empty(text, b"\t", first)
+    return text
+
+
+def _cells(text: bytes, separator: bytes, first: int) -> bytes:
+    """One separator, blanks around it; every line may end with one."""
+    ends = len(AT_THE_END[separator].findall(text))
+    if ends and ends == sum(1 for line in text.split(NEWLINE) if separator in line):
+        text = AT_THE_END[separator].sub(b"", text)
+    found = IN_A_CELL[separator].search(text)
+    if found:
+        raise ValueError(f"{line_of(text, found.start(), first)} is separated by blanks and by '{separator.decode()}'")
+    _no_empty(text, separator, first)
+    return text.replace(separator, b" ")
+
+
+def _no_empty(text: bytes, separator: bytes, first: int) -> None:
+    if found := EMPTY_CELL[separator].search(text):
+        raise ValueError(f"{line_of(text, found.start(), first)} has an empty cell")
+
+
+def _decimal(text: bytes, first: int) -> bytes:
+    """Commas are decimal signs; a ValueError where one may be something else."""
+    if found := NO_DECIMAL.search(text):
+        raise ValueError(
+            f"{line_of(text, found.start(), first)}: a comma there may be a decimal sign, a separator or a mark of "
+            "thousands; write decimal points, and one separator"
+        )
+    if not SURELY_DECIMAL.search(text):
+        at = text.index(b",")
+        raise ValueError(
+            f"{line_of(text, at, first)}: its commas may be decimal signs or marks of thousands; write decimal points"
+        )
+    return text.replace(b",", b".")
+
+
+def _not_grouped(text: bytes, first: int) -> None:
+    """`1,234.50,2,345.60,...`: were every line to have marks of thousands at the same places, they would be those."""
+    lines = [line for line in text.split(NEWLINE) if b"," in line]
+    places: set[int] | None = None
+    for line in lines:
+        here = {line.count(b",", 0, found.start()) for found in GROUPED.finditer(line)}
+        places = here if places is None else places & here
+        if not places:
+            return
+    if places and lines[0].count(b",") + 1 - len(places) >= 3:
+        raise ValueError(
+            f"{line_of(text, text.index(lines[0]), first)}: its commas may be separators or marks of thousands; "
+            "write numbers without such marks"
+        )
+
+
+# ------------------------------------------------------------------------------------------- counts, and several scans
+
+
+def _scans(text: bytes, first: int) -> Float[np.ndarray, "P C"]:
+    """The points of all scans. A line with one whole number announces how many points follow it."""
+    counts = list(COUNT.finditer(text)) if COUNT.match(text) else []
+    if not counts:
+        return table(text, first)
+    scans = []
+    for count, stop in zip(counts, [*(found.start() for found in counts[1:]), len(text)], strict=True):
+        line = first + text.count(NEWLINE, 0, count.start())
+        found = table(text[count.end() + 1 : stop], line + 1)
+        if len(found) != int(count[0]):
+            raise ValueError(f"line {line} announces {int(count[0]):,} points, {len(found):,} follow")
+        if len(found):
+            scans.append(found)
+    if len({scan.shape[1] for scan in scans}) != 1:
+        raise ValueError("its scans have rows of different lengths" if scans else "there is no point in it")
+    return np.concatenate(scans)
