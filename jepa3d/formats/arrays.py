@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from jepa3d.problem import Problem
 
 LARGEST = 1 << 30
+MOST_COLUMNS = 12  # of a cloud whose points are rows, where it has no more rows than this
 ERRORS = (OSError, ValueError, TypeError, SyntaxError, EOFError, OverflowError, RecursionError, MemoryError, TokenError)
 
 
@@ -36,6 +37,12 @@ def load(path: Path | str) -> NDArray[Any]:
         raise Problem(
             f"{path}: a damaged or wrong .npy file", " ".join(str(error).split())[:200], "get the file again"
         ) from None
+
+
+def transposed(shape: tuple[int, ...]) -> bool:
+    """Whether `[3, P]` or `[n, 3, P]` is what an array has: few rows, and more columns than coordinates, normals,
+    colours and the like make."""
+    return len(shape) in (2, 3) and 3 <= shape[-2] <= MOST_COLUMNS < shape[-1]
 
 
 def _bytes(path: Path | str) -> bytes:

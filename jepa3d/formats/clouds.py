@@ -2,7 +2,7 @@
 
     .npy                        [P, 3 or more] numbers
     .npz .h5 .hdf5              arrays by name, see `jepa3d.formats.tables`
-    .xyz .pts .txt              one point a line: x y z and anything after; a first line with the count may be there
+    .xyz .pts .txt              one point a line: x y z and anything after, see `jepa3d.formats.xyz`
     .pcd                        ascii, binary, binary_compressed
     .ply .obj .off .stl .glb    meshes, or clouds where there are no faces
 
@@ -11,16 +11,15 @@ Every fault is a Problem whose first line begins with the path.
 
 from __future__ import annotations
 
-import io
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import NDArray
 
-from jepa3d.formats import arrays, meshes, pcd, tables
+from jepa3d.formats import arrays, meshes, pcd, tables, xyz
+from jepa3d.formats.refusal import NotReadError
 from jepa3d.problem import Problem
 
 ARRAYS = (".npz", *tables.HDF5)
@@ -28,6 +27,14 @@ TEXTS = (".xyz", ".pts", ".txt")
 MESHES = (".ply", ".obj", ".off", ".stl", ".glb")
 ENDINGS = (".npy", *ARRAYS, *TEXTS, ".pcd", *MESHES)
 LARGEST = 1 << 30  # bytes of one file
+DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+)  # what readers of bytes raise
 BEGINNINGS = {
     b"\x93NUMPY": ".npy",
     b"PK\x03\x04": ".npz or .zip",
@@ -51,6 +58,7 @@ class Cloud(NamedTuple):
     points: NDArray[Any]  # [P, 3], any kind of number; the vertices of a mesh
     faces: Int[np.ndarray, "F 3"] | None = None
     part: Int[np.ndarray, "P"] | None = None
+    missing: int = 0  # points of the file that have no coordinates (NaN in a .pcd): they are left out
 
 
 def read(path: Path | str) -> Cloud:
@@ -66,26 +74,12 @@ def read(path: Path | str) -> Cloud:
         if ending in MESHES:
             mesh = meshes.read(data, ending[1:])
             return Cloud(_xyz(mesh.vertices, path), mesh.faces if len(mesh.faces) else None)
-        return Cloud(_xyz(pcd.points(data) if ending == ".pcd" else text(data), path))
-    except Problem:
-        raise
-    except Exception as error:  # trimesh has no exceptions of its own: it raises whatever the damage leads to
+        points, missing = pcd.points(data) if ending == ".pcd" else (xyz.points(data), 0)
+        return Cloud(_xyz(points, path), missing=missing)
+    except NotReadError as error:
+        raise Problem(f"{path}: cannot be read as {ending}", str(error), error.mend) from None
+    except DAMAGE as error:
         raise _damaged(path, error, data[:32]) from None
-
-
-def text(data: bytes) -> Float[np.ndarray, "P 3"]:
-    """One point a line, separated by blanks, commas or semicolons; `#` and `//` begin comments."""
-    plain = re.sub(rb"(#|//)[^\r\n]*", b"", data.removeprefix(b"\xef\xbb\xbf"))
-    plain = plain.translate(bytes.maketrans(b",;\r", b"  \n")).strip()
-    first, _, rest = plain.partition(b"\n")
-    announced = int(first) if first.strip().isdigit() else None
-    body = plain if announced is None else rest
-    if not body.strip():
-        raise ValueError("there is no point in it")
-    points = np.loadtxt(io.BytesIO(body), np.float64, ndmin=2)
-    if announced not in (None, len(points)):
-        raise ValueError(f"its first line announces {announced:,} points, {len(points):,} follow")
-    return points
 
 
 def _from_table(path: Path) -> Cloud:
@@ -117,6 +111,12 @@ def _bytes(path: Path) -> bytes:
 
 def _xyz(points: NDArray[Any], path: Path | str) -> NDArray[Any]:
     """The first three columns of a cloud that is one."""
+    if arrays.transposed(points.shape) and points.ndim == 2:
+        raise Problem(
+            f"{path}: an array {list(points.shape)} is no point cloud",
+            "its rows are coordinates, not points: it looks transposed",
+            f"store it as [{points.shape[1]}, {points.shape[0]}] (numpy: .T)",
+        )
     if points.ndim != 2 or points.shape[1] < 3 or not len(points) or points.dtype.kind not in "fiu":
         raise Problem(f"{path}: no point cloud", f"an array {list(points.shape)} of {points.dtype}, expected [P, 3]")
     return points[:, :3]

@@ -30,12 +30,17 @@ class Member(NamedTuple):
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    by_column: bool = False  # stored in Fortran's order
 
     def read(self) -> NDArray[Any]:
-        return next(self._blocks(self.shape))
+        stored = next(self._blocks(self.shape[::-1] if self.by_column else self.shape))
+        return stored.T if self.by_column else stored
 
     def rows(self) -> Iterator[NDArray[Any]]:
-        """The rows one by one: the memory is one row."""
+        """The rows one by one: the memory is one row, and the whole array where it is stored by columns."""
+        if self.by_column:
+            yield from self.read()
+            return
         for _, row in zip(range(self.shape[0]), self._blocks(self.shape[1:]), strict=False):
             yield row
 
@@ -75,11 +80,9 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member | None:
     if dtype.kind not in "fiubU":
         return None
     size = math.prod(shape) * dtype.itemsize
-    if fortran and len(shape) > 1:
-        raise ValueError(f"'{name}' is stored column by column")
     if any(n < 0 for n in shape) or size + start != info.file_size or size > info.compress_size * PACKED:
         raise ValueError(f"'{name}' declares {shape} {dtype}, which the archive does not hold")
-    return Member(archive, name, shape, dtype)
+    return Member(archive, name, shape, dtype, fortran and len(shape) > 1)
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

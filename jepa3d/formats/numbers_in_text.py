@@ -14,8 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jepa3d.formats.refusal import NotReadError
+
 NO_TEXT = re.compile(rb"[^\t\n\v\f\r -~]")  # control characters, and bytes that no number has
 NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
+WINDOWS = re.compile(rb"[-+]?1\.#(IND|QNAN|SNAN|INF)\d*", re.IGNORECASE)
 NEWLINE = b"\n"
 BLOCK = 1 << 24  # bytes of text that are worked on at once: it needs several times as much
 
@@ -30,7 +33,8 @@ class Rows(NamedTuple):
     @property
     def starts(self) -> Int[np.ndarray, "L"]:
         """Where each line's first number is in `values`."""
-        return np.cumsum(self.counts) - self.counts
+        starts: Int[np.ndarray, "L"] = np.cumsum(self.counts) - self.counts
+        return starts
 
     def part(self, start: int, stop: int) -> Rows:
         at = np.concatenate([[0], np.cumsum(self.counts)])
@@ -52,9 +56,14 @@ class Rows(NamedTuple):
 def unix(data: bytes) -> bytes:
     """Text without a byte-order mark and the end marks of DOS, every line end as LF."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise ValueError("it is text of 16 bits a letter (UTF-16); save it as UTF-8 or ASCII")
+        raise NotReadError("it is text of 16 bits a letter (UTF-16)", "save it as UTF-8 or ASCII")
     data = data.removeprefix(b"\xef\xbb\xbf").rstrip(b"\x1a\0")
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+
+def not_finite(text: bytes) -> bytes:
+    """What the C library of Windows prints for numbers that are none (`-1.#IND`) as NaN: it is not -1 and a comment."""
+    return WINDOWS.sub(b"nan", text) if b".#" in text else text
 
 
 def table(text: bytes, first: int = 1) -> Float[np.ndarray, "L C"]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from jepa3d.formats.numbers_in_text import table, unix
+from jepa3d.formats.numbers_in_text import not_finite, table, unix
 
 LZF_PACKED = 140  # 264 bytes out of 3 at best
 TYPES = {"F": "f", "I": "i", "U": "u"}
@@ -107,7 +107,7 @@ def _ascii(body: bytes, dtype: np.dtype[Any], count: int, line: int) -> Float[np
     """One line a point; a field with COUNT n takes n columns."""
     names = dtype.names or ()
     at = np.cumsum([0, *(dtype[name].shape[0] for name in names)]).tolist()
-    found = table(unix(body), line)
+    found = table(not_finite(unix(body)), line)
     if found.shape != (count, at[-1]):
         rows, columns = found.shape
         raise ValueError(f"its header announces {count:,} points of {at[-1]} numbers, it has {rows:,} of {columns}")

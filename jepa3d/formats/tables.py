@@ -1,6 +1,7 @@
 """Foreign `.npz` and `.h5` files of point clouds: one cloud, or many with their labels.
 
-points | data                     [P, 3 or more] one cloud; [n, P, 3 or more] n clouds
+points | data | coords | xyz      [P, 3 or more] one cloud; [n, P, 3 or more] n clouds; .npz: or its only array, unnamed
+x, y, z                           [P] each, instead
 label | labels                    one whole number, or [n] or [n, 1] of them
 part | part_label                 [P] or [n, P] whole numbers
 class_names, part_names           names in the order of label and part
@@ -21,17 +22,21 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from jepa3d.formats import hdf5, npz
+from jepa3d.formats.arrays import transposed
 from jepa3d.problem import Problem
 
 HDF5 = (".h5", ".hdf5")
 KEYS = {  # ours: theirs
-    "points": ("points", "data"),
+    "points": ("points", "data", "coords", "xyz"),
     "label": ("label", "labels"),
     "part": ("part", "part_label"),
     "classes": ("class_names", "classes"),
     "parts": ("part_names", "parts"),
     "split": ("split",),
     "name": ("name",),
+    "x": ("x",),
+    "y": ("y",),
+    "z": ("z",),
 }
 NAMES = ("classes", "parts", "split", "name")  # of text
 
@@ -100,13 +105,39 @@ def opened(path: Path) -> Iterator[Mapping[str, Array]]:
             if any(key in arrays for key in theirs)
         }
         if "points" not in found:
-            raise wrong(path, f"no array 'points' or 'data' in it; it has {', '.join(sorted(arrays)[:10]) or 'none'}")
+            found["points"] = _unnamed(arrays) or _by_axis(found, arrays, path)
         shape = found["points"].shape
+        if transposed(shape):
+            raise Problem(
+                f"{path}: 'points' has the shape {list(shape)}",
+                "its rows are coordinates, not points: it looks transposed",
+                f"store it as [{', '.join(map(str, (*shape[:-2], shape[-1], shape[-2])))}] (numpy: swapaxes(-1, -2))",
+            )
         if len(shape) not in (2, 3) or shape[-1] < 3 or 0 in shape:
             raise wrong(path, f"'points' has the shape {list(shape)}, expected [P, 3] or [n, P, 3]")
         if "part" in found and found["part"].shape != shape[:-1]:
             raise wrong(path, f"'part' has the shape {list(found['part'].shape)}, expected {list(shape[:-1])}")
         yield found
+
+
+def _unnamed(arrays: Mapping[str, Array]) -> Array | None:
+    """The array of `numpy.savez(file, points)`, where there is no other."""
+    return arrays["arr_0"] if list(arrays) == ["arr_0"] else None
+
+
+def _by_axis(found: Mapping[str, Array], arrays: Mapping[str, Array], path: Path) -> Array:
+    """One array for each of x, y and z."""
+    if not {"x", "y", "z"} <= set(found):
+        raise wrong(path, f"no array 'points' or 'data' in it; it has {', '.join(sorted(arrays)[:10]) or 'none'}")
+    axes = [found[axis] for axis in "xyz"]
+    lengths = [axis.shape for axis in axes]
+    if len(set(lengths)) > 1 or len(lengths[0]) != 1:
+        raise wrong(path, f"x, y and z have the shapes {', '.join(str(list(shape)) for shape in lengths)}")
+
+    def read() -> NDArray[Any]:
+        return np.stack([axis.read() for axis in axes], axis=1)
+
+    return Array((*lengths[0], 3), read, lambda: iter(read()))
 
 
 def wrong(path: Path, why: str) -> Problem:

@@ -5,7 +5,7 @@ semicolons; comments from `#` or `//` on; names of columns in a first line or co
 points, and several scans one after the other, each with its own number (Leica's .pts).
 
 Refused, with the line: a comma that can be read in two ways, an empty cell, a line that is longer or shorter than the
-others, a word that is no number. What Windows programs write for numbers that are none (`-1.#IND`, `1.#QNAN`) is NaN.
+others, a word that is no number, a coordinate that is not finite, as `nan`, `-1.#IND` and `1.#QNAN` are.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import re
 import numpy as np
 from jaxtyping import Float
 
-from jepa3d.formats.numbers_in_text import NEWLINE, line_of, table, unix
+from jepa3d.formats.numbers_in_text import NEWLINE, line_of, not_finite, table, unix
+from jepa3d.formats.refusal import NotReadError
 
-NOT_FINITE = re.compile(rb"[-+]?1\.#(IND|QNAN|SNAN|INF)\d*", re.IGNORECASE)
+NO_COORDINATE = re.compile(rb"nan|inf", re.IGNORECASE)
+PLAIN = "write numbers with decimal points, and one kind of separator between them"
 COMMENT = re.compile(rb"(#|//)[^\n]*")
 NAMES = re.compile(rb"[\t \"A-Za-z_][\w\t ,;\"().\[\]-]*")
 IN_A_CELL = {b";": re.compile(rb"[^\s;][ \t]+[^\s;]"), b",": re.compile(rb"[^\s,][ \t]+[^\s,]")}
@@ -35,17 +37,16 @@ COUNT = re.compile(rb"^[ \t]*\d{1,18}[ \t]*$", re.MULTILINE)
 
 def points(data: bytes) -> Float[np.ndarray, "P C"]:
     """The points of a file's bytes: x, y, z in the first three columns. A ValueError says what is wrong, and where."""
-    text = unix(data)
-    if b".#" in text:
-        text = NOT_FINITE.sub(b"nan", text)
+    text = not_finite(unix(data))
     plain = COMMENT.sub(b"", text) if b"#" in text or b"//" in text else text
     begin = len(plain) - len(plain.lstrip())
     if begin == len(plain):
         raise ValueError("there is no point in it")
     begin = plain.rfind(NEWLINE, 0, begin) + 1
     head = plain[begin:].partition(NEWLINE)[0]
+    before = plain.count(NEWLINE, 0, begin)
     titled = bool(NAMES.fullmatch(head) and _axes(_words(head)))
-    names = _words(head) if titled else _names(text[:begin])
+    names = _words(head) if titled else _names(text.split(NEWLINE, before)[:before])
     begin += (len(head) + 1) * titled
     first = 1 + plain.count(NEWLINE, 0, begin)
     found = _scans(_blanks(plain[begin:], first), first)
@@ -54,17 +55,22 @@ def points(data: bytes) -> Float[np.ndarray, "P C"]:
     axes = _axes(names) if len(names) == found.shape[1] else None
     if titled and axes is None:
         raise ValueError(f"its first line names {len(names)} columns, {found.shape[1]} follow")
-    return found if axes is None else found[:, axes]
+    found = found if axes is None else found[:, axes]
+    if not np.isfinite(found[:, :3]).all():
+        word = NO_COORDINATE.search(plain, begin)
+        where = line_of(plain, word.start()) if word else "it"
+        raise NotReadError(f"{where} has a coordinate that is not finite", "remove the point, or get the file again")
+    return found
 
 
 def _words(line: bytes) -> list[str]:
     return re.split(r"[\s,;\"]+", line.decode("ascii", "replace").strip(' \t"#/,;').lower())
 
 
-def _names(comments: bytes) -> list[str]:
+def _names(comments: list[bytes]) -> list[str]:
     """The last comment before the points, which may name the columns."""
-    last = comments.strip().rpartition(NEWLINE)[2]
-    return _words(last) if last.lstrip().startswith((b"#", b"//")) else []
+    last = next((line for line in reversed(comments) if line.strip()), b"")
+    return _words(last)
 
 
 def _axes(names: list[str]) -> list[int] | None:
@@ -97,28 +103,27 @@ def _cells(text: bytes, separator: bytes, first: int) -> bytes:
         text = AT_THE_END[separator].sub(b"", text)
     found = IN_A_CELL[separator].search(text)
     if found:
-        raise ValueError(f"{line_of(text, found.start(), first)} is separated by blanks and by '{separator.decode()}'")
+        sign = separator.decode()
+        raise NotReadError(f"{line_of(text, found.start(), first)} is separated by blanks and by '{sign}'", PLAIN)
     _no_empty(text, separator, first)
     return text.replace(separator, b" ")
 
 
 def _no_empty(text: bytes, separator: bytes, first: int) -> None:
     if found := EMPTY_CELL[separator].search(text):
-        raise ValueError(f"{line_of(text, found.start(), first)} has an empty cell")
+        raise NotReadError(f"{line_of(text, found.start(), first)} has an empty cell", "fill it, or remove the point")
 
 
 def _decimal(text: bytes, first: int) -> bytes:
     """Commas are decimal signs; a ValueError where one may be something else."""
     if found := NO_DECIMAL.search(text):
-        raise ValueError(
-            f"{line_of(text, found.start(), first)}: a comma there may be a decimal sign, a separator or a mark of "
-            "thousands; write decimal points, and one separator"
+        raise NotReadError(
+            f"{line_of(text, found.start(), first)}: a comma may be a decimal sign, a separator or a mark of thousands",
+            PLAIN,
         )
     if not SURELY_DECIMAL.search(text):
         at = text.index(b",")
-        raise ValueError(
-            f"{line_of(text, at, first)}: its commas may be decimal signs or marks of thousands; write decimal points"
-        )
+        raise NotReadError(f"{line_of(text, at, first)}: its commas may be decimal signs or marks of thousands", PLAIN)
     return text.replace(b",", b".")
 
 
@@ -132,10 +137,8 @@ def _not_grouped(text: bytes, first: int) -> None:
         if not places:
             return
     if places and lines[0].count(b",") + 1 - len(places) >= 3:
-        raise ValueError(
-            f"{line_of(text, text.index(lines[0]), first)}: its commas may be separators or marks of thousands; "
-            "write numbers without such marks"
-        )
+        at = text.index(lines[0])
+        raise NotReadError(f"{line_of(text, at, first)}: its commas may be separators or marks of thousands", PLAIN)
 
 
 # ------------------------------------------------------------------------------------------- counts, and several scans
