@@ -18,13 +18,12 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from jepa3d.datasets import Shape, Split
 from jepa3d.datasets._shared.catalogue import RECIPES, Draw
 from jepa3d.ops.deform import bend, taper, twist
-from jepa3d.ops.primitives import Mesh, Points, Sample, box, join, rotate, sample
+from jepa3d.ops.primitives import Mesh, Points, Sample, box, join, rotate, sample, unit_sphere
 from jepa3d.ops.scan import choose, density, incidence, visible
 from jepa3d.parallel import imap
 from jepa3d.params import DatasetConfig, Fraction, FrozenModel
@@ -152,14 +151,6 @@ def make(item: tuple[Config, Split, int]) -> Shape:
     cloud = observe(config, split, index)
     shape_id = f"{split}-{index:06d}"
     return Shape(unit_sphere(cloud.points), index % len(CLASSES), cloud.part.astype(np.int16), split, shape_id)
-
-
-def unit_sphere(points: Points) -> NDArray[np.float32]:
-    """Centred at the mean, the farthest point at distance 1."""
-    centred = points - points.mean(0)
-    radius = np.sqrt((centred**2).sum(1).max())
-    unit: NDArray[np.float32] = (centred / (radius * (1 + 1e-6))).astype(np.float32)
-    return unit
 
 
 def generator(config: Config, purpose: str, split: Split, index: int) -> np.random.Generator:

@@ -24,6 +24,15 @@ def taper(points: Points, axis: str, amount: Number) -> Points:
     return tapered
 
 
+def untaper(points: Points, axis: str, amount: Number) -> Points:
+    """The inverse of `taper`, where cross-sections have not shrunk to nothing."""
+    along, i, j = _frame(axis)
+    tapered = points.copy()
+    share = 1 + amount * points[:, along : along + 1]
+    tapered[:, [i, j]] /= np.where(np.abs(share) < 1e-6, 1e-6, share)
+    return tapered
+
+
 def twist(points: Points, axis: str, angle: Number) -> Points:
     """Cross-sections turned by angle/2 * t at t along the axis: `angle` radians from -1 to 1."""
     along, i, j = _frame(axis)
@@ -49,3 +58,17 @@ def bend(points: Points, axis: str, angle: Number) -> Points:
     bent[:, along] = (radius - points[:, i]) * np.sin(turn)
     bent[:, i] = radius - (radius - points[:, i]) * np.cos(turn)
     return bent
+
+
+def unbend(points: Points, axis: str, angle: Number) -> Points:
+    """The inverse of `bend`, for points within half a turn of the middle."""
+    along, i, _ = _frame(axis)
+    if abs(angle) < 1e-6:
+        return points.copy()
+    radius = 2 / angle
+    sign = np.sign(radius)
+    across, along_arc = sign * (radius - points[:, i]), sign * points[:, along]
+    straight = points.copy()
+    straight[:, along] = radius * np.arctan2(along_arc, across)
+    straight[:, i] = radius - sign * np.hypot(across, along_arc)
+    return straight

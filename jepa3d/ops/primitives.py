@@ -215,3 +215,11 @@ def sample(mesh: Mesh, label: Int[np.ndarray, "F"], count: int, random: np.rando
     u = np.sqrt(u)
     a, b, c = (mesh.vertices[mesh.faces[face, k]] for k in range(3))
     return Sample((1 - u) * a + u * (1 - v) * b + u * v * c, normal[face], label[face])
+
+
+def unit_sphere(points: Points) -> NDArray[np.float32]:
+    """Centred at the mean, the farthest point at distance 1."""
+    centred = points - points.mean(0)
+    radius = np.sqrt((centred**2).sum(1).max())
+    unit: NDArray[np.float32] = (centred / (radius * (1 + 1e-6))).astype(np.float32)
+    return unit
