@@ -10,7 +10,7 @@ CODE = """
 import sys
 
 class Absent:
-    names = {"yaml", "rich", "typer", "snakemake", "dvc", "submitit", "trimesh", "matplotlib", "jinja2", "tensorboard",
+    names = {"yaml", "rich", "typer", "snakemake", "dvc", "submitit", "trimesh", "mapbox_earcut", "matplotlib", "jinja2", "tensorboard",
              "safetensors", "sklearn", "scipy", "beartype"}
 
     def find_spec(self, name, path=None, target=None):
