@@ -8,6 +8,9 @@ The contract of `datasets/<kind>.py` (everything at the top must import without 
     def parts(raw: Path, config) -> tuple[str, ...]              names in part order; () where there are none
     def read(raw: Path, config) -> Iterator[Shape | SetAside]    in a fixed order, the same for any worker count
     def forge(raw: Path) -> None                                 a few shapes in the TRUE raw format, for the tests
+    def audit(raw: Path, config) -> dict                         may be absent; `split_from`: where the split came from,
+                                                                 in words; `passed_over`: counts of files that are no
+                                                                 shapes; `expected`: what `read` should give
 
 `raw` is the folder with the raw files: the data set's `root:` where params.yaml names one, else
 results/raw/<dataset>. Canonical shapes have y up.
@@ -38,3 +41,8 @@ class SetAside(NamedTuple):
 
     id: str
     why: str
+    meant: bool = False  # a rule leaves it out, such as one of a validation split: no reason to stop
+
+    def record(self) -> dict[str, str]:
+        """As it stands in the audit."""
+        return {"id": self.id, "why": self.why}

@@ -144,19 +144,28 @@ def _pickled(path: Path, fold: int, config: Config) -> Iterator[Shape | SetAside
     for split, rows in _content(path, config).items():
         for number, row in enumerate(rows):
             id = _id(config, fold, split, number)
-            if not (isinstance(row, tuple | list) and len(row) == 3 and isinstance(row[0], np.ndarray)):
-                yield SetAside(id, f"{path}: {roots.describe(row)} is no (cloud, label, class)")
-                continue
-            label = np.asarray(row[2]).reshape(-1)
-            if label.size != 1 or label.dtype.kind not in "iu" or not 0 <= int(label[0]) < len(FORTY):
-                yield SetAside(id, f"{path}: class {roots.describe(row[2])}, expected 0 to 39")
+            label = _class_of(row)
+            if isinstance(label, str):
+                yield SetAside(id, f"{path}: {label}")
                 continue
             try:
                 points = canonical.points_of(row[0], settled, id, "y")
             except Problem as problem:
                 yield SetAside(id, f"{path}: {problem.what}: {problem.why}")
                 continue
-            yield Shape(points, int(label[0]), None, split, id)
+            yield Shape(points, label, None, split, id)
+
+
+def _class_of(row: Any) -> int | str:
+    """The class of ModelNet40 of one row of a pickle, or why there is none."""
+    if not (isinstance(row, tuple | list) and len(row) == 3 and isinstance(row[0], np.ndarray)):
+        return f"{roots.describe(row)} is no (cloud, label, class)"
+    if not isinstance(row[2], int | np.integer | np.ndarray) or isinstance(row[2], bool):
+        return f"class {roots.describe(row[2])}, expected 0 to 39"
+    label = np.asarray(row[2]).reshape(-1)
+    if label.size != 1 or label.dtype.kind not in "iu" or not 0 <= int(label[0]) < len(FORTY):
+        return f"class {roots.describe(row[2])}, expected 0 to 39"
+    return int(label[0])
 
 
 def _content(path: Path, config: Config) -> dict[Split, list[Any]]:
@@ -185,12 +194,13 @@ def audit(raw: Path, config: Config) -> dict[str, Any]:
             labels = {item.label for _, _, item in draw(listed, fold, config)}
         else:
             rows = _content(found.folder / f"{fold}.pkl", config)["train"]
-            labels = {int(np.asarray(row[2]).reshape(-1)[0]) for row in rows}
+            labels = {label for row in rows if isinstance(label := _class_of(row), int)}
         drawn_classes[str(fold)] = [FORTY[label] for label in sorted(labels)]
     size = config.way * len(drawn_classes)
     files = [found.folder / f"{fold}.pkl" for fold in folds(config)] if not drawn else []
     return {
         "layout": found.layout,
+        "split_from": f"drawn, seed {config.seed}" if drawn else "the lists 'train' and 'test' of each pickle",
         "official": {"train": size * config.shot, "test": size * config.queries},
         "counts": {"train": size * config.shot, "test": size * config.queries},
         "fold_classes": drawn_classes,

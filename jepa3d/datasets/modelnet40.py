@@ -133,7 +133,8 @@ def audit(raw: Path, config: Config) -> dict[str, Any]:
     known = KNOWN_MD5["hdf5"] if found.layout == "hdf5" else {}
     lists = [path for path in found.lists if path.name in KNOWN_MD5["lists"]]
     hashes = audits.hashes([*lists, *data], {**KNOWN_MD5["lists"], **known})
-    return {"layout": found.layout, "official": official, **audits.lists(named), "hashes": hashes, "notes": notes}
+    about = {"layout": found.layout, "split_from": modelnet.SPLIT_FROM[found.layout], "official": official}
+    return {**about, **audits.lists(named), "hashes": hashes, "notes": notes}
 
 
 # ---- forging

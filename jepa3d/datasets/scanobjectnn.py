@@ -183,6 +183,7 @@ def audit(raw: Path, config: Config) -> dict[str, Any]:
     official = COUNTS.get(SUFFIX[config.variant]) if config.split == "main_split" else None
     return {
         "layout": found.layout,
+        "split_from": f"the files {' and '.join(names(config).values())}",
         "official": official or {},
         "counts": named,
         "background": background,

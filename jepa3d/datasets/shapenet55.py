@@ -141,6 +141,8 @@ def audit(raw: Path, config: Config) -> dict[str, Any]:
     named = {path.stem: texts.lines(path) for path in found.lists}
     return {
         "layout": found.layout,
+        "split_from": f"the lists {' and '.join(path.name for path in found.lists)}"
+        + ("; 'whole: true' trains on both" if config.whole else ""),
         "official": OFFICIAL,
         **audits.lists(named),
         "hashes": audits.hashes(found.lists, KNOWN_MD5),

@@ -304,13 +304,15 @@ def audit(raw: Path, config: Config) -> dict[str, Any]:
         counts = {split: sum(item.split == split for item in chosen) for split in ("train", "test")}
         notes = ["another resampling than v0_normal: it scores about 2 points lower mIoU, do not compare the two"]
         hashes = audits.hashes(files, KNOWN_MD5["hdf5"])
-        return {"layout": "hdf5", "official": {}, "counts": counts, "hashes": hashes, "notes": notes}
+        origin = {"layout": "hdf5", "split_from": split_from("ply_data_{}*.h5", config)}
+        return {**origin, "official": {}, "counts": counts, "hashes": hashes, "notes": notes}
     lists = listed(found)
     leaked = sorted(set(lists["test"]) & {*lists["train"], *lists["val"]})
     every = dict.fromkeys(entry for entries in lists.values() for entry in entries)
     absent = ["/".join(entry) for entry in every if not (found.folder / f"{'/'.join(entry)}.txt").exists()]
     return {
         "layout": "v0_normal",
+        "split_from": split_from("shuffled_{}_file_list.json", config),
         "official": COUNTS,
         **audits.lists({name: ["/".join(entry) for entry in entries] for name, entries in lists.items()}),
         "hashes": audits.hashes(found.lists[:3], KNOWN_MD5["v0_normal"]),
@@ -323,6 +325,11 @@ def audit(raw: Path, config: Config) -> dict[str, Any]:
             "2,871 of the 2,874 official test shapes are in ShapeNet-55 (2,289 in its train list): label-free exposure",
         ],
     }
+
+
+def split_from(name: str, config: Config) -> str:
+    train = " and ".join(name.format(word) for word in ("train", "val")[: 2 if config.train == "trainval" else 1])
+    return f"{train} for training, {name.format('test')} for testing"
 
 
 def forge(raw: Path, layout: str = "v0_normal") -> None:

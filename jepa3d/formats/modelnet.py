@@ -49,6 +49,13 @@ BELOW = (
 )  # fmt: skip
 FOLDERS = (*BELOW, *(f"data/{folder}" for folder in BELOW))
 UP: dict[str, Up] = {"hdf5": "y", "hdf5_v2": "y", "dat": "y", "txt": "y", "off": "z"}
+SPLIT_FROM = {
+    "hdf5": "the files ply_data_train*.h5 and ply_data_test*.h5",
+    "hdf5_v2": "the files train*.h5 and test*.h5",
+    "dat": "the files modelnet40_train_8192pts_fps.dat and modelnet40_test_8192pts_fps.dat",
+    "txt": "the lists modelnet40_train.txt and modelnet40_test.txt",
+    "off": "the folders train/ and test/ in each class",
+}
 BY_HAND = (
     "set accept_terms: true to fetch modelnet40_ply_hdf5_2048.zip, or name the folder of a copy with 'root:'; "
     "docs/datasets.md says where each layout is"

@@ -77,7 +77,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member | None:
     with archive.open(info) as file:
         shape, fortran, dtype = _header(file)
         start = file.tell()
-    if dtype.kind not in "fiubU":
+    if dtype.kind not in "fiubSU":
         return None
     size = math.prod(shape) * dtype.itemsize
     if any(n < 0 for n in shape) or size + start != info.file_size or size > info.compress_size * PACKED:

@@ -31,13 +31,20 @@ def expand(root: str, where: str = "root") -> Path:
             raise Problem(
                 f"{where}: the environment variable {name} is not set", f"root: {root}", f"export {name}=FOLDER"
             )
-    return Path(os.path.expandvars(root)).expanduser().absolute()
+    try:
+        return Path(os.path.expandvars(root)).expanduser().absolute()
+    except RuntimeError as error:  # ~somebody whom this machine does not know
+        raise Problem(f"{where}: {root}: no such home folder", str(error), "write the whole path") from None
 
 
 def existing(root: str, where: str = "root") -> Path:
     """The same, and it exists and can be read."""
     path = expand(root, where)
-    if not path.exists():
+    try:
+        found = path.exists()
+    except OSError as error:
+        raise Problem(f"{where}: {str(path)[:200]}: cannot be looked at", error.strerror or str(error)) from None
+    if not found:
         raise Problem(
             f"{where}: {path}: no such file or folder",
             f"params.yaml says root: {root}",

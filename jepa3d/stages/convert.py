@@ -11,7 +11,8 @@ The canonical file, the same for every data set (n shapes of P points, y up, in 
     attributes, as JSON: classes [names], parts [names], config (the entry of params.yaml), provenance (store.stamp)
 
 The audit, <dataset>.audit.json, has the counts per split and class, the bounds, and every shape that was set aside
-with the reason; `findings` is what the plugin's own `audit(raw, config)` says, where it has one.
+with the reason; where the split came from (`split_from`) and what was passed over; `findings` is what else the
+plugin's own `audit(raw, config)` says, where it has one. The same is printed at the end.
 
 Both appear together, when both are complete; work that was finished before stays until then. Shapes are written as
 they come, so the memory does not grow with the data set. A plugin that has `count(raw, config)`, the number of shapes
@@ -38,11 +39,11 @@ from numpy.typing import NDArray
 
 from jepa3d import datasets, plugins
 from jepa3d.datasets import SetAside, Shape
-from jepa3d.formats import roots
+from jepa3d.formats import listing, roots
 from jepa3d.layout import Layout
-from jepa3d.params import Params, slice_of
+from jepa3d.params import DatasetConfig, Params, slice_of
 from jepa3d.problem import Problem
-from jepa3d.results import store
+from jepa3d.results import account, store
 
 BLOCK = 8 << 20  # bytes that are written at once
 
@@ -74,13 +75,23 @@ def convert(params: Params, layout: Layout, dataset: str) -> None:
             found.finish()
         if len(found.id) != expected:
             compact(draft, whole, provenance)
-        summary = {"dataset": dataset, **found.summary(classes)}
-        if hasattr(plugin, "audit"):
-            summary["findings"] = plugin.audit(raw, settings)
+        summary = {"dataset": dataset, **found.summary(classes), **findings(plugin, raw, settings)}
         text = json.dumps({**summary, "provenance": provenance}, indent=2, allow_nan=False)
         audit.write_text(text + "\n", encoding="utf-8")
         with store.replacing(target) as temporary:
             (draft if len(found.id) == expected else whole).replace(temporary)
+    print("\n".join(account.page(summary)))
+
+
+def findings(plugin: Any, raw: Path, settings: DatasetConfig) -> dict[str, Any]:
+    """What the plugin's own audit adds: where the split came from, what was passed over, and the rest of it."""
+    found = dict(plugin.audit(raw, settings)) if hasattr(plugin, "audit") else {}
+    found.pop("expected", None)  # what was read is known now
+    origin = {
+        "split_from": found.pop("split_from", f"the plugin '{settings.kind}'"),
+        "passed_over": found.pop("passed_over", {}),
+    }
+    return {**origin, "findings": found} if found else origin
 
 
 @dataclass
@@ -174,7 +185,7 @@ class Found:
             },
             "unlabelled": self.label.count(-1),
             "bounds": {"low": self.low.min(0).tolist(), "high": self.high.max(0).tolist()},
-            "set_aside": [entry._asdict() for entry in self.aside],
+            "set_aside": [entry.record() for entry in self.aside],
         }
 
 
@@ -201,13 +212,14 @@ def collect(
     seen: set[str] = set()
     for shape in reading(shapes, dataset):
         if isinstance(shape, Shape):
-            why = damage(shape.points)
+            why = damage(shape.points) or ("" if shape.id.isascii() else unprintable(shape.id))
             if not why:
                 check_shape(shape, found.points, seen, classes, dataset)
                 found.add(shape)
                 continue
             shape = SetAside(shape.id, why)
-        if strict:
+        shape = shape._replace(id=listing.shown(shape.id), why=listing.shown(shape.why))
+        if strict and not shape.meant:
             raise Problem(
                 f"{dataset}: {shape.id} cannot be used",
                 shape.why,
@@ -234,6 +246,11 @@ def reading(shapes: Iterable[Shape | SetAside], dataset: str) -> Iterator[Shape 
         ) from error
     except (ValueError, RuntimeError) as error:
         raise PluginError(f"{dataset}: {error}") from error
+
+
+def unprintable(id: str) -> str:
+    """Why an id cannot be stored as text; empty for one that can."""
+    return "" if listing.shown(id) == id else "its name is not UTF-8: rename it"
 
 
 def damage(points: Float32[np.ndarray, "P 3"]) -> str:

@@ -27,7 +27,7 @@ from jepa3d.formats import roots
 from jepa3d.layout import Layout
 from jepa3d.params import DatasetConfig, Params
 from jepa3d.problem import Problem
-from jepa3d.results import store
+from jepa3d.results import account, store
 
 State = Literal["good", "look", "bad"]
 SIGNS: dict[State, str] = {"good": "[green]ok  [/green]", "look": "[yellow]look[/yellow]", "bad": "[red]BAD [/red]"}
@@ -108,7 +108,7 @@ def dataset(params: Params, layout: Layout, name: str) -> Entry:
     except Problem as problem:
         return Entry(name, "bad", told(problem))
     place = ("found", f"{found.folder}, layout {found.layout}")
-    judged = [*listed(findings), *seen(shapes)]
+    judged = [*told_before(findings), *listed(findings), *seen(shapes)]
     done = (("canonical", converted(layout, name)),)
     state: State = "look" if any(state == "look" for state, _, _ in judged) else "good"
     if not any(isinstance(shape, Shape) for shape in shapes):
@@ -152,6 +152,17 @@ def sample(plugin: Any, raw: Path, settings: DatasetConfig) -> Iterator[Shape | 
         return
     with contextlib.closing(plugin.read(raw, settings)) as shapes:
         yield from itertools.islice(shapes, SAMPLE)
+
+
+def told_before(findings: dict[str, Any]) -> Iterator[tuple[State, str, str]]:
+    """Classes, splits and what is left out, as far as that is known before the files are read."""
+    if expected := findings.get("expected"):
+        yield from (("good", what, finding) for what, finding in account.in_one_line(expected))
+        if expected["set_aside"]:
+            yield "look", "left out", f"{expected['set_aside']:,} files or shapes; convert lists each with its reason"
+    if "split_from" in findings:
+        for what, finding in account.origin(findings):
+            yield "look" if what == "REPEATED" else "good", what, finding
 
 
 def listed(findings: dict[str, Any]) -> Iterator[tuple[State, str, str]]:

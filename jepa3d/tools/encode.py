@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from jepa3d import datasets
 from jepa3d.datasets import SetAside, Shape, folder
-from jepa3d.formats import clouds
+from jepa3d.formats import clouds, surveys
 from jepa3d.params import Scheme, slice_of
 from jepa3d.params.validation import plugin_config
 from jepa3d.pretrained import LoadedEncoder, load
@@ -92,7 +92,7 @@ def encode(
         if not names:
             reasons = "; ".join(f"{entry.id}: {entry.why}" for entry in aside[:3])
             raise Problem(f"none of the {len(items):,} shapes can be encoded", reasons, "see what each of them needs")
-        about = {**stamp, "encoder": described(loaded), "set_aside": [entry._asdict() for entry in aside]}
+        about = {**stamp, "encoder": described(loaded), "set_aside": [entry.record() for entry in aside]}
         write(temporary, names, {name: column.rows() for name, column in columns.items()}, about)
     return Encoded(len(names), tuple(aside))
 
@@ -167,7 +167,7 @@ def table(path: Path, entries: Sequence[folder.Entry], chosen: folder.Config) ->
             done += 1
             yield found
     except Problem as problem:
-        yield from (SetAside(entry.id, folder.in_words(problem, path)) for entry in entries[done:])
+        yield from (SetAside(entry.id, surveys.in_words(problem, path)) for entry in entries[done:])
 
 
 def good(

@@ -62,6 +62,19 @@ def test_a_row_that_is_no_shape_is_set_aside(tmp_path: Path):
     assert [entry.id[-4:] for entry in aside] == ["0008", "0009"]
 
 
+@pytest.mark.parametrize(
+    "row", ["text", 7, None, (), ("cloud", 0, 7), (np.zeros((8, 6)), 0, "x"), (np.zeros((8, 6)), 0, [[1], [2, 3]]),
+            (np.zeros((8, 6)), 0, 99), (np.zeros((8, 6)), 0, True), (np.zeros((8, 6)), 0, {"a": 1})],
+)  # fmt: skip
+def test_a_row_that_is_no_shape_is_set_aside_and_the_audit_goes_on(row: Any, tmp_path: Path):
+    good = (np.zeros((8192, 6), np.float32) + np.arange(6, dtype=np.float32), 0, 7)
+    write(tmp_path / "5way_2shot", change={"train": [row, *[good] * 9]})
+    aside = [shape.id[-4:] for shape in read(tmp_path, fold=0) if isinstance(shape, SetAside)]
+    assert aside == ["0000"]
+    found = fewshot.audit(tmp_path, fewshot.Config(shot=2, fold=0))
+    assert found["fold_classes"] == {"0": [fewshot.FORTY[7]]}
+
+
 def modelnet(raw: Path) -> None:
     """Seven classes with 25 shapes per split; shape k of class c is the point (c, k, split)."""
     folder = raw / "modelnet40_ply_hdf5_2048"

@@ -119,7 +119,7 @@ def test_a_loose_text_is_no_reason_to_doubt_the_classes(tmp_path: Path) -> None:
     (tmp_path / "README.txt").write_text("two cups")
     shapes, aside = read(tmp_path)
     assert len(shapes) == 2
-    assert aside == {"README.txt": "lies outside the class folders"}
+    assert aside == {"README.txt": "holds words, and no points"}
 
 
 def test_a_collection_without_order_is_unlabelled(tmp_path: Path) -> None:

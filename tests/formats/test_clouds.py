@@ -363,7 +363,7 @@ def test_a_file_of_many_clouds_says_what_it_holds(ending: str, tmp_path: Path) -
             for key, value in arrays.items():
                 file[key] = value
     assert tables.contents(path) == tables.Contents(
-        2, (1, 0), ("train", "test"), None, ("cup", "dog"), ("cup/lid", "cup/body", "dog/dog")
+        2, (1, 0), ("train", "test"), None, ("cup", "dog"), ("cup/lid", "cup/body", "dog/dog"), (0, 1, 2)
     )
     first, second = tables.clouds(path)
     assert second.points.tolist() == (XYZ + 1).tolist()
@@ -371,11 +371,11 @@ def test_a_file_of_many_clouds_says_what_it_holds(ending: str, tmp_path: Path) -
     assert first.part.tolist() == [0, 1, 1]
 
 
-def test_without_names_classes_and_parts_are_numbers(tmp_path: Path) -> None:
+def test_without_names_the_labels_are_what_occurs(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", points=np.stack([XYZ, XYZ]), label=[2, 0], part=np.array([[0, 1, 0]] * 2))
     found = tables.contents(tmp_path / "a.npz")
-    assert found.classes == ("0", "1", "2")
-    assert found.parts == ("0", "1")
+    assert (found.label, found.classes) == ((2, 0), ())
+    assert (found.part, found.parts) == ((0, 1), ())
 
 
 @pytest.mark.parametrize(

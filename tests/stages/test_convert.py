@@ -160,6 +160,73 @@ def test_the_plugins_own_audit_is_in_the_audit(run: Any) -> None:
     assert store.read_json(layout.audit("data"))["findings"] == {"lists": 3}
 
 
+def test_the_account_is_printed_at_the_end_and_stands_in_the_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Classes, shapes per class and split, where the split came from, what was passed over or set aside."""
+    monkeypatch.setenv("JEPA3D_THREADS", "1")
+    layout = a_folder(tmp_path, "cup/train/1 cup/train/2 cup/test/1 dog/train/1 dog/test/1 dog/val/1")
+    (tmp_path / "raw/cup/test/2.npy").write_bytes((tmp_path / "raw/cup/train/1.npy").read_bytes())
+    (tmp_path / "raw/dog/test/2.npy").write_bytes(b"damaged")
+    (tmp_path / "raw/cup/LICENSE").write_text("free")
+    convert(params_of(tmp_path / "raw"), layout, "data")
+    assert capsys.readouterr().out.splitlines() == [
+        "data: 6 shapes of 8 points",
+        "  splits       train 3, test 3",
+        "  classes      2",
+        "    cup        train 2, test 2",
+        "    dog        train 1, test 1",
+        "  split from   the folders train/, test/ and val/ in each class",
+        "  passed over  1 *",
+        "  REPEATED     1 contents are in train and test, byte for byte: cup/test/2.npy, cup/train/1.npy",
+        "  set aside    2, each with its reason in the audit",
+        "               1 such as dog/val/1.npy: is of the validation split; see 'validation' in docs/datasets.md",
+        "               1 such as dog/test/2.npy: a damaged or wrong .npy file: it does not begin as .npy files do",
+    ]
+    audit = store.read_json(layout.audit("data"))
+    assert audit["split_from"] == "the folders train/, test/ and val/ in each class"
+    assert audit["passed_over"] == {"*": 1}
+    assert audit["findings"]["in_both_splits"]["first"] == [["cup/test/2.npy", "cup/train/1.npy"]]
+    assert [entry["id"] for entry in audit["set_aside"]] == ["dog/val/1.npy", "dog/test/2.npy"]
+
+
+def a_folder(tmp_path: Path, names: str) -> Layout:
+    """Files of different clouds in tmp_path/raw, found by `download`."""
+    for seed, name in enumerate(names.split()):
+        (tmp_path / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "raw" / f"{name}.npy", np.random.default_rng(seed).normal(size=(8, 3)).astype(np.float32))
+    layout = Layout(tmp_path / "results")
+    store.write_json(layout.source("data"), {"how": "in place"})
+    return layout
+
+
+def params_of(root: Path, **entry: Any) -> Any:
+    config = folder.Config(root=str(root), points=8, **entry)
+    return SimpleNamespace(dataset=lambda name: config)
+
+
+def test_strict_does_not_stop_at_what_a_rule_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JEPA3D_THREADS", "1")
+    layout = a_folder(tmp_path, "train/cup/1 val/cup/1 test/cup/1")
+    (tmp_path / "raw/train/cup/README.txt").write_text("of a cup")
+    convert(params_of(tmp_path / "raw", strict=True), layout, "data")
+    aside = {entry["id"] for entry in store.read_json(layout.audit("data"))["set_aside"]}
+    assert aside == {"val/cup/1.npy", "train/cup/README.txt"}
+    (tmp_path / "raw/train/cup/2.las").write_bytes(b"a scan")
+    with pytest.raises(Problem, match=r"train/cup/2\.las cannot be used"):
+        convert(params_of(tmp_path / "raw", strict=True), layout, "data")
+
+
+def test_ids_that_are_not_text_are_set_aside_whatever_the_plugin(run: Any) -> None:
+    layout = run([shape("a"), shape("b\udcff"), SetAside("c\udcfe", "is empty"), shape("\ud800")])
+    aside = store.read_json(layout.audit("data"))["set_aside"]
+    assert aside == [
+        {"id": "b\\xff", "why": "its name is not UTF-8: rename it"},
+        {"id": "c\\xfe", "why": "is empty"},
+        {"id": "\\ud800", "why": "its name is not UTF-8: rename it"},
+    ]
+
+
 def test_an_error_of_reading_is_not_reported_as_one_of_writing(run: Any) -> None:
     def broken(error: Exception) -> Iterator[Shape]:
         yield shape("a")

@@ -182,6 +182,14 @@ def test_an_unset_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         go(tmp_path, "kind: modelnet40, root: '${MY_DATA}/given'")
 
 
+@pytest.mark.parametrize("root", ["~nobody-of-this-name/x", "/" + "a" * 300, "/dev/null/x"])
+def test_a_root_that_cannot_be_is_named(root: str, tmp_path: Path):
+    with pytest.raises(Problem) as caught:
+        go(tmp_path, f"kind: modelnet40, root: '{root}'")
+    assert "root" in caught.value.what
+    assert caught.value.why
+
+
 def test_a_root_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(Problem, match="absent: no such file or folder"):
         go(tmp_path, f"kind: modelnet40, root: '{tmp_path}/absent'")

@@ -176,3 +176,38 @@ def test_the_machine_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[
     _, text = page(tmp_path, capsys, toy="kind: procedural")
     for word in ("torch", "GPUs", "sbatch", '"store" /srv/dvc', "GB free", "by convert"):
         assert word in text
+
+
+def test_a_folder_of_ones_own_is_accounted_for_before_it_is_converted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = tmp_path / "mine"
+    for seed, name in enumerate(("cup/train/1", "cup/train/2", "cup/test/1", "dog/train/1", "dog/test/1", "dog/val/1")):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(root / f"{name}.npy", np.random.default_rng(seed).normal(size=(8, 3)))
+    (root / "dog" / "photo.png").write_bytes(b"a picture")
+    (root / "dog" / "test" / "2.npy").write_bytes((root / "dog" / "train" / "1.npy").read_bytes())
+    code, text = page(tmp_path, capsys, mine=f"kind: folder, points: 8, root: '{root}'")
+    assert code == 0
+    words = " ".join(text.split())
+    for line in (
+        "splits train 3, test 3",
+        "classes 2 (train + test): cup 2 + 1, dog 1 + 2",
+        "split from the folders train/, test/ and val/ in each class",
+        "passed over 1 *.png",
+        "left out 1 files or shapes",
+        "REPEATED 1 contents are in train and test, byte for byte: dog/test/2.npy, dog/train/1.npy",
+    ):
+        assert line in words
+
+
+def test_where_the_split_came_from_is_told_of_every_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    said = {
+        "shapenet55": "the lists train.txt and test.txt",
+        "modelnet40": "the files ply_data_train*.h5 and ply_data_test*.h5",
+        "shapenetpart": "shuffled_train_file_list.json and shuffled_val_file_list.json for training",
+        "fewshot": "the lists 'train' and 'test' of each pickle",
+    }
+    for kind, words in said.items():
+        _, text = page(tmp_path, capsys, data=f"kind: {kind}, root: '{forged(tmp_path, kind)}'")
+        assert f"split from {words}" in " ".join(text.split())

@@ -209,7 +209,7 @@ def test_damaged_shapes_are_set_aside_and_say_why(encoder: Path, tmp_path: Path)
     found = read(tmp_path / "out.npz")
     assert [Path(name).name for name in found["name"]] == ["better.npy", "good.npy"]
     assert [Path(entry.id).name for entry in done.aside] == ["empty.ply", "few.npy", "nan.npy", "short.npy"]
-    assert found["about"]["set_aside"] == [entry._asdict() for entry in done.aside]
+    assert found["about"]["set_aside"] == [entry.record() for entry in done.aside]
     assert "has 20 points, 64 are wanted" in done.aside[1].why
     assert "NaN" in done.aside[2].why
 
