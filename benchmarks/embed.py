@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from common import arguments, rounds, show
 
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build, transformer
+from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.patches import Patches, patchify
 from jepa3d.ops.geometry import fps_numba, knn_numba
-from jepa3d.params import Model, Scheme
+from jepa3d.params import Scheme
 from jepa3d.pretrained import LoadedEncoder
 from jepa3d.stages.embed import features
 from jepa3d.tools.export import run_onnx, to_onnx, to_torchscript
@@ -66,8 +67,8 @@ def main() -> None:
         exported=("no", "yes: the exported encoders too, which takes some minutes"),
     )
     torch.set_num_threads(1)
-    scheme, net = Scheme(), Encoder(Model()).eval()
-    loaded, level = LoadedEncoder(net, scheme, {"kind": "transformer"}), scheme.levels[0]
+    scheme, net = Scheme(), build(transformer.Config()).eval()
+    loaded, level = LoadedEncoder(net, scheme, {}), scheme.levels[0]
     points = np.random.default_rng(0).standard_normal((options.shapes, scheme.points, 3)).astype(np.float32)
     centre = fps_numba(points, level.num)
     neighbour = knn_numba(points, np.take_along_axis(points, centre[:, :, None], 1), level.size)

@@ -29,8 +29,9 @@ def train(settings: dict[str, Any]) -> dict[str, float]:
     import numpy as np
     import torch
 
+    from jepa3d.encoders import transformer
     from jepa3d.objectives import jepa
-    from jepa3d.params import Augment, Fit, Model
+    from jepa3d.params import Augment, Fit
     from jepa3d.train import distributed, loop
     from jepa3d.train.batches import Arrays, InMemory, Stream
 
@@ -43,7 +44,7 @@ def train(settings: dict[str, Any]) -> dict[str, float]:
     neighbour = random.integers(0, POINTS, (count, PATCHES, SIZE)).astype(np.uint16)
     source = InMemory(Arrays(points, centre, neighbour, np.zeros(count, np.int64)))
     length = Fit(steps=WARM_UP + settings["steps"], batch=count, checkpoint_every=10**6, log_every=10**6)
-    model = Model(width=settings["width"], depth=settings["depth"], heads=6)
+    model = transformer.Config(width=settings["width"], depth=settings["depth"], heads=6)
     marks: list[tuple[float, float]] = []
 
     class Timed(jepa.Objective):

@@ -23,11 +23,11 @@ from common import arguments, show
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import transformer
 from jepa3d.objectives import jepa
 from jepa3d.ops.geometry import fps_numba, gather, knn_numba
 from jepa3d.ops.masking import pack
-from jepa3d.params import Augment, Fit, Model
+from jepa3d.params import Augment, Fit
 from jepa3d.train import loop
 from jepa3d.train.batches import Arrays, Batch, InMemory, Stream
 
@@ -53,7 +53,7 @@ class ConvTokenizer(nn.Module):
 class Reference(jepa.Objective):
     """The same objective with the plain tokenizer and the plain EMA."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: transformer.Config) -> None:
         super().__init__(jepa.Config(), model, 0)
         self.encoder.tokenizer = ConvTokenizer(model.width)
         self.target = copy.deepcopy(self.encoder).requires_grad_(False).eval()
@@ -140,8 +140,8 @@ def main() -> None:
     arrays = Arrays(points, centre.astype(np.uint16), neighbour.astype(np.uint16), np.zeros(len(points), np.int64))
     settings = Fit(epochs=300, batch=options.batch, warmup_epochs=10)
     augmentation = Augment(scale=(2 / 3, 1.5), rotate="upright", shift=0.2)
-    model = Model()
-    assert Encoder(model).model.width == 384
+    model = transformer.Config()
+    assert model.width == 384
 
     def stream() -> Stream:
         return Stream(InMemory(arrays), options.batch, 0, augmentation, None, device)

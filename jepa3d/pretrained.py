@@ -11,19 +11,18 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from jepa3d import __version__
-from jepa3d.encoders.plain import PLAIN
-from jepa3d.encoders.transformer import Encoder
+from jepa3d import __version__, encoders, plugins
+from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.patches import Patches, patchify
 from jepa3d.ops.geometry import farthest_point_sample, gather
 from jepa3d.params import Model, Scheme, slice_of
 from jepa3d.problem import Problem
 from jepa3d.results import store
 
-FORMAT = "jepa3d.encoder/1"
-TRANSFORMER = "transformer"  # the kind of a file with an Encoder; the other kinds are those of `plain`
+FORMAT = "jepa3d.encoder/2"
+FIRST = "jepa3d.encoder/1"  # the kind was beside the model, which was always a Transformer's
 CACHED = 16 << 20  # bytes of one layer of the tokenizer that a core's caches hold (benchmarks/embed.py)
 CPU_BATCH, GPU_BATCH = 32, 256  # shapes at once, at the most: of a CPU's core, of a GPU
 
@@ -36,7 +35,7 @@ class LoadedEncoder:
     size that is good for the device, so any number of clouds fits; the result is where the clouds are.
     """
 
-    def __init__(self, module: nn.Module, scheme: Scheme, metadata: dict[str, Any]) -> None:
+    def __init__(self, module: Encoder, scheme: Scheme, metadata: dict[str, Any]) -> None:
         self.module = module.eval().requires_grad_(False)
         self.scheme = scheme
         self.metadata = metadata
@@ -54,9 +53,23 @@ class LoadedEncoder:
         """Patch centres and patch features of clouds."""
         home = points.device if isinstance(points, Tensor) else torch.device("cpu")
         clouds = as_clouds(points, self.scheme.points)
-        pieces = [(patches.centres.to(home), self.module(patches).to(home)) for patches in self._patches(clouds)]
-        centres, tokens = zip(*pieces, strict=True)
-        return torch.cat(centres), torch.cat(tokens)
+        pieces = [self.module.of_patches(patches, self.module(patches)) for patches in self._patches(clouds)]
+        centres, tokens = (torch.cat([part.to(home) for part in parts]) for parts in zip(*pieces, strict=True))
+        return centres, tokens
+
+    @torch.no_grad()
+    def both(self, points: Any) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B N 3"], Float[Tensor, "B N D"]]:
+        """Pooled features, patch centres and patch features of clouds, from one pass."""
+        home = points.device if isinstance(points, Tensor) else torch.device("cpu")
+        clouds = as_clouds(points, self.scheme.points)
+        pieces = []
+        for patches in self._patches(clouds):
+            tokens = self.module(patches)
+            pieces.append((self.module.pool(tokens), *self.module.of_patches(patches, tokens)))
+        features, centres, of_patches = (
+            torch.cat([part.to(home) for part in parts]) for parts in zip(*pieces, strict=True)
+        )
+        return features, centres, of_patches
 
     def to(self, device: str | torch.device) -> LoadedEncoder:
         self.device = torch.device(device)
@@ -68,15 +81,13 @@ class LoadedEncoder:
         """Shapes that are best embedded at once: on a CPU what its caches hold, on a GPU what fills it."""
         if self.device.type != "cpu":
             return GPU_BATCH
-        level, model = self.scheme.levels[0], getattr(self.module, "model", None)
-        widest = max(model.tokenizer.widths) if model is not None else 1
-        a_core = max(1, min(CPU_BATCH, CACHED // (4 * level.num * level.size * widest)))
+        level = self.scheme.levels[0]
+        a_core = max(1, min(CPU_BATCH, CACHED // (4 * level.num * level.size * self.module.config.widest)))
         return a_core * torch.get_num_threads()
 
     def pooled(self, patches: Patches) -> Float[Tensor, "B F"]:
         """Features [B, F] of one batch of patches, on the encoder's device."""
-        features: Tensor = self.module.pool(self.module(patches))  # type: ignore[operator]
-        return features
+        return self.module.pool(self.module(patches))
 
     def _patches(self, clouds: Any) -> Iterator[Patches]:
         """The patches of all clouds, batch by batch."""
@@ -154,20 +165,17 @@ def choose_points(points: Float[Tensor, "B P 3"], scheme: Scheme) -> Float[Tenso
 
 def save(
     path: Path,
-    encoders: dict[str, nn.Module],
-    kind: str,
-    model: Model,
+    nets: dict[str, Encoder],
     scheme: Scheme,
     stamp: dict[str, Any],
 ) -> None:
     """`encoder.safetensors`: the weights of the context encoder and, where there is one, of its EMA copy."""
-    tensors = {
-        f"{which}.{name}": tensor for which, net in encoders.items() for name, tensor in net.state_dict().items()
-    }
+    tensors = {f"{which}.{name}": tensor for which, net in nets.items() for name, tensor in net.state_dict().items()}
+    model = nets["context"].config
     metadata = {
         "format": FORMAT,
-        "kind": kind,
-        "which": sorted(encoders),
+        "kind": model.kind,
+        "which": sorted(nets),
         "model": slice_of(model),
         "scheme": slice_of(scheme),
         "provenance": stamp,
@@ -184,31 +192,11 @@ def load(path: str | Path, which: Literal["context", "target"] = "context") -> L
         if not path.exists():
             raise
         raise Problem(problem.what, problem.why, "get it again, or make it again with 'jepa3d pretrain'") from None
-    found = metadata.get("format")
-    if found != FORMAT and str(found).startswith("jepa3d.encoder/"):
-        raise Problem(
-            f"{path}: an encoder of another version of jepa3d",
-            f"its format is {found}, jepa3d {__version__} reads {FORMAT}",
-            "use the version that wrote it, or make it again with 'jepa3d pretrain'",
-        )
-    try:
-        if found != FORMAT:
-            raise ValueError(f"its format is {found}")
-        model = Model.model_validate_json(json.dumps(metadata["model"]), strict=True)
-        scheme = Scheme.model_validate_json(json.dumps(metadata["scheme"]), strict=True)
-        available = [which for which in ("context", "target") if which in metadata["which"]]
-        kind = metadata["kind"]
-        if kind != TRANSFORMER and kind not in PLAIN:
-            raise ValueError(f"its kind is {kind}")
-    except (KeyError, TypeError, ValueError) as error:  # pydantic's own is a ValueError
-        raise Problem(
-            f"{path}: not an encoder of jepa3d",
-            f"its description is missing or wrong: {error}",
-            "give an encoder.safetensors",
-        ) from None
+    metadata, model, scheme = described(path, metadata)
+    available = [which for which in ("context", "target") if which in metadata["which"]]
     if which not in available:
         raise Problem(f"{path}: has no '{which}' encoder", f"it has {', '.join(available)}", "ask for that one")
-    module = build(kind, model)
+    module = encoders.build(model)
     own = {name.removeprefix(which + "."): tensor for name, tensor in tensors.items() if name.startswith(which + ".")}
     expected = module.state_dict()
     wrong = sorted(
@@ -225,6 +213,39 @@ def load(path: str | Path, which: Literal["context", "target"] = "context") -> L
     return LoadedEncoder(module, scheme, metadata)
 
 
-def build(kind: str, model: Model) -> nn.Module:
-    """An encoder by the kind that its file names: the Transformer, or features that need no training."""
-    return PLAIN[kind]() if kind in PLAIN else Encoder(model)
+def described(path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], Model, Scheme]:
+    """A file's description as today's format has it, its model's entry and its scheme, checked."""
+    found = metadata.get("format")
+    if found not in (FORMAT, FIRST) and str(found).startswith("jepa3d.encoder/"):
+        raise Problem(
+            f"{path}: an encoder of another version of jepa3d",
+            f"its format is {found}, jepa3d {__version__} reads {FORMAT} and {FIRST}",
+            "use the version that wrote it, or make it again with 'jepa3d pretrain'",
+        )
+    try:
+        if found not in (FORMAT, FIRST):
+            raise ValueError(f"its format is {found}")
+        kind, entry = metadata["kind"], metadata["model"]
+        if found == FIRST:
+            entry = {"kind": kind, **(entry if kind == "transformer" else {})}
+        if kind not in plugins.known(encoders) or entry["kind"] != kind:
+            raise ValueError(f"its kind is {kind}")
+        config = plugins.find(encoders, kind).Config
+        model: Model = config.model_validate_json(json.dumps(entry), strict=True)
+        scheme = Scheme.model_validate_json(json.dumps(metadata["scheme"]), strict=True)
+        if "context" not in metadata["which"]:
+            raise ValueError("it has no context encoder")
+    except (KeyError, TypeError, ValueError) as error:  # pydantic's own is a ValueError
+        raise Problem(
+            f"{path}: not an encoder of jepa3d",
+            f"its description is missing or wrong: {error}",
+            "give an encoder.safetensors",
+        ) from None
+    return metadata | {"format": FORMAT, "model": slice_of(model)}, model, scheme
+
+
+def for_training(loaded: LoadedEncoder, drop_path: float, pool: str | None = None) -> Encoder:
+    """The same encoder, to be trained on for a task: its weights, and from torch's generator what they lack."""
+    net = encoders.build(loaded.module.config.tuned(drop_path, pool))
+    net.load_state_dict(net.state_dict() | loaded.module.state_dict())
+    return net

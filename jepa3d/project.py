@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jepa3d import datasets, objectives, tasks
+from jepa3d import datasets, encoders, objectives, tasks
 from jepa3d.params import Params
 from jepa3d.params import load as reading
 
-PACKAGES = reading.Packages(datasets, objectives, tasks)
+PACKAGES = reading.Packages(datasets, encoders, objectives, tasks)
 
 
 def load(path: str | Path = "params.yaml") -> Params:

@@ -17,7 +17,14 @@ from typing import Any
 from jaxtyping import install_import_hook
 
 PURE = ["propagate", "corruptions", "geometry", "masking", "augment", "draws", "schedule", "descriptors", "statistics"]
-CHECKED = [*(f"ops.{name}" for name in PURE), "nets", "encoders", "objectives", "seeds"]
+CHECKED = [
+    *(f"ops.{name}" for name in PURE),
+    "nets",
+    "encoders._transformer",
+    "encoders._computed",
+    "objectives",
+    "seeds",
+]
 CHECKED += [f"train.{name}" for name in ("batches", "loop", "monitor", "segmentation", "heads", "objective")]
 install_import_hook([f"jepa3d.{name}" for name in CHECKED], "beartype.beartype")
 

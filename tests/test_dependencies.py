@@ -26,12 +26,12 @@ Absent.names.remove("safetensors")  # the seventh: encoders are kept in its form
 from pathlib import Path
 import torch
 from jepa3d import load_encoder
-from jepa3d.params import Level, Model, Scheme, Tokenizer
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.params import Level, Scheme, Tokenizer
+from jepa3d.encoders import build, transformer
 from jepa3d.pretrained import save
-model = Model(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8)))
+model = transformer.Config(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8)))
 scheme = Scheme(points=64, levels=(Level(num=10, size=8),))
-save(Path(sys.argv[1]), {"context": Encoder(model)}, "transformer", model, scheme, {})
+save(Path(sys.argv[1]), {"context": build(model)}, scheme, {})
 assert load_encoder(sys.argv[1]).embed(torch.randn(2, 64, 3)).shape == (2, 48)
 """
 

@@ -9,19 +9,19 @@ from types import ModuleType
 
 import pytest
 
-from jepa3d import datasets, objectives, plugins, tasks
+from jepa3d import datasets, encoders, objectives, plugins, tasks
 from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
 
 
-@pytest.mark.parametrize("package", [datasets, objectives, tasks])
+@pytest.mark.parametrize("package", [datasets, encoders, objectives, tasks])
 def test_the_known_kinds_are_the_files(package: ModuleType):
     files = {path.stem for path in Path(package.__path__[0]).glob("*.py")} - {"__init__"}
     assert set(plugins.known(package)) == {name for name in files if not name.startswith("_")}
     assert plugins.known(package) == sorted(plugins.known(package))
 
 
-@pytest.mark.parametrize("package", [datasets, objectives, tasks])
+@pytest.mark.parametrize("package", [datasets, encoders, objectives, tasks])
 def test_every_plugin_has_a_frozen_config_whose_kind_is_its_name(package: ModuleType):
     for kind in plugins.known(package):
         module = plugins.find(package, kind)
@@ -55,10 +55,10 @@ def test_an_unknown_kind_lists_the_known_ones_and_the_nearest():
         plugins.find(tasks, "xyz")
 
 
-def test_datasets_and_tasks_import_without_torch_and_scikit_learn():
+def test_datasets_encoders_and_tasks_import_without_torch_and_scikit_learn():
     code = (
-        "import sys; from jepa3d import datasets, plugins, project, tasks;"
-        "[plugins.find(p, k) for p in (datasets, tasks) for k in plugins.known(p)];"
+        "import sys; from jepa3d import datasets, encoders, plugins, project, tasks;"
+        "[plugins.find(p, k) for p in (datasets, encoders, tasks) for k in plugins.known(p)];"
         "print([m for m in ('torch', 'sklearn', 'trimesh') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

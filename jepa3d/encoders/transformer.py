@@ -1,52 +1,71 @@
-"""The encoder f (section 4.2): patches -> tokens."""
+"""The encoder of section 4.2: a standard pre-norm Transformer over the tokens of one level of patches."""
 
 from __future__ import annotations
 
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+import math
+from typing import TYPE_CHECKING, Literal
 
-from jepa3d.nets.patches import Patches
-from jepa3d.nets.tokenizer import position, tokenizer
-from jepa3d.nets.transformer import Block, initialise
-from jepa3d.params import Model
+from pydantic import PositiveFloat, PositiveInt, model_validator
+
+from jepa3d.params import Fraction, Model, Tokenizer
+
+if TYPE_CHECKING:
+    from jepa3d.nets.encoder import Encoder
 
 
-class Encoder(nn.Module):
-    """Tokenizer, position embedding and L Transformer layers."""
+class Config(Model):
+    kind: Literal["transformer"] = "transformer"
+    width: PositiveInt = 384
+    depth: PositiveInt = 12
+    heads: PositiveInt = 6
+    mlp_ratio: PositiveFloat = 4.0
+    drop_path: Fraction = 0.0
+    tokenizer: Tokenizer = Tokenizer()
+    position: Literal["mlp", "linear", "sinusoidal"] = "mlp"
+    position_at: Literal["input", "every_block"] = "input"
+    pool: Literal["max_mean", "mean", "max"] = "max_mean"
 
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
-        self.position = position(model)
-        drops = torch.linspace(0, model.drop_path, model.depth).tolist()
-        self.blocks = nn.ModuleList(Block(model.width, model.heads, model.mlp_ratio, drop) for drop in drops)
-        self.norm = nn.LayerNorm(model.width)
-        initialise(self)
-        self.tokenizer = tokenizer(model)  # keeps torch's own initialisation, as its BatchNorms expect
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Config:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
 
     @property
-    def features(self) -> int:
-        """The width F of a pooled feature."""
-        return self.model.width * (2 if self.model.pool == "max_mean" else 1)
+    def layers(self) -> int:
+        return self.depth
 
-    def trunk(
-        self,
-        tokens: Float[Tensor, "B L D"],
-        positions: Float[Tensor, "B L D"],
-        valid: Bool[Tensor, "B L"] | None = None,
-    ) -> Float[Tensor, "B L D"]:
-        """The Transformer over any subset of the tokens: h^(0) = t + p, then L layers (section 4.2)."""
-        x = tokens + positions
-        for depth, block in enumerate(self.blocks):
-            x = block(x + positions if depth and self.model.position_at == "every_block" else x, valid)
-        return self.norm(x)
+    @property
+    def separable(self) -> bool:
+        return True
 
-    def forward(self, patches: Patches) -> Float[Tensor, "B N D"]:
-        """All tokens, none masked: inference (section 8)."""
-        return self.trunk(self.tokenizer(patches.groups), self.position(patches.centres))
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """After each third: 3, 7 and 11 of 12; all of an encoder with fewer than 4."""
+        return tuple(sorted({math.ceil(self.depth * third / 3) - 1 for third in (1, 2, 3)}))
 
-    def pool(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B F"]:
-        """One feature a shape: concat(max, mean) over the patches by default (method.md 8: there is no [CLS])."""
-        both = {"max": tokens.amax(1), "mean": tokens.mean(1)}
-        return torch.cat([both[part] for part in self.model.pool.split("_")], -1)
+    @property
+    def depth_widths(self) -> tuple[int, ...]:
+        return (self.width,) * len(self.depths)
+
+    @property
+    def pooled(self) -> str:
+        return self.pool
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        return ("max_mean", "mean", "max")
+
+    @property
+    def widest(self) -> int:
+        return max(self.tokenizer.widths)
+
+    @property
+    def about(self) -> str:
+        return f"a Transformer of {self.depth} blocks, width {self.width}, {self.heads} heads"
+
+
+def build(config: Config) -> Encoder:
+    from jepa3d.encoders._transformer import Transformer
+
+    return Transformer(config)

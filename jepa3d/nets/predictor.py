@@ -10,7 +10,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from jepa3d.nets.transformer import Block, initialise
-from jepa3d.params import FrozenModel, Model
+from jepa3d.params import FrozenModel
 
 
 class PredictorConfig(FrozenModel):
@@ -27,20 +27,20 @@ class PredictorConfig(FrozenModel):
 class Predictor(nn.Module):
     """A lightweight Transformer with one shared, learnable mask token."""
 
-    def __init__(self, config: PredictorConfig, model: Model) -> None:
+    def __init__(self, config: PredictorConfig, encoder_width: int, encoder_heads: int) -> None:
         super().__init__()
-        width = config.width or model.width
-        heads = config.heads or model.heads
+        width = config.width or encoder_width
+        heads = config.heads or encoder_heads
         self.cross = config.kind == "cross"
-        same = width == model.width
-        self.into = nn.Identity() if same else nn.Linear(model.width, width)
-        self.into_position = nn.Identity() if same else nn.Linear(model.width, width)
+        same = width == encoder_width
+        self.into = nn.Identity() if same else nn.Linear(encoder_width, width)
+        self.into_position = nn.Identity() if same else nn.Linear(encoder_width, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
         self.blocks = nn.ModuleList(
             Block(width, heads, config.mlp_ratio, cross=self.cross) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, model.width)
+        self.out = nn.Linear(width, encoder_width)
         initialise(self)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa3d.ops.max_pool import max_pool
-from jepa3d.params import Model
+from jepa3d.params import Tokenizer
 
 
 class TwoStage(nn.Module):
@@ -78,19 +78,18 @@ class Sinusoidal(nn.Module):
         return F.pad(torch.cat([phase.sin(), phase.cos()], -1), (0, self.padding))
 
 
-def tokenizer(model: Model) -> nn.Module:
+def tokenizer(entry: Tokenizer, width: int) -> nn.Module:
     """The mini-PointNet that a model's entry asks for."""
-    entry = model.tokenizer
     if entry.kind == "single":
-        return Single(model.width, entry.widths)
+        return Single(width, entry.widths)
     first, second, third = entry.widths
-    return TwoStage(model.width, (first, second, third), entry.split)
+    return TwoStage(width, (first, second, third), entry.split)
 
 
-def position(model: Model) -> nn.Module:
-    """PosEnc of step 4: 3-128-GELU-D (the family's), one linear layer, or sines and cosines."""
-    if model.position == "sinusoidal":
-        return Sinusoidal(model.width)
-    if model.position == "linear":
-        return nn.Linear(3, model.width)
-    return nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, model.width))
+def position(kind: str, width: int) -> nn.Module:
+    """PosEnc of step 4: `mlp` is 3-128-GELU-D (the family's), `linear` one layer, `sinusoidal` sines and cosines."""
+    if kind == "sinusoidal":
+        return Sinusoidal(width)
+    if kind == "linear":
+        return nn.Linear(3, width)
+    return nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))

@@ -14,7 +14,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build
+from jepa3d.nets.encoder import Encoder, Separable
 from jepa3d.nets.patches import Patches
 from jepa3d.nets.predictor import Predictor, PredictorConfig
 from jepa3d.ops.geometry import gather
@@ -70,15 +71,22 @@ class Config(FrozenModel):
     ema: Ema = Ema()
 
 
+def unfit(settings: Config, model: Model) -> str | None:
+    """Why a model cannot be trained so; None: it can."""
+    return None if model.separable else "masks need an encoder of one level of tokens, such as a Transformer"
+
+
 class Objective(Base):
     def __init__(self, settings: Config, model: Model, classes: int) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = Encoder(model)
-        self.predictor = Predictor(settings.predictor, model)
+        encoder = build(model)
+        assert isinstance(encoder, Separable)
+        self.encoder = encoder
+        self.predictor = Predictor(settings.predictor, encoder.width, encoder.heads)
         self.target = copy.deepcopy(self.encoder).requires_grad_(False).eval()
 
-    def encoders(self) -> dict[str, torch.nn.Module]:
+    def encoders(self) -> dict[str, Encoder]:
         return {"context": self.encoder, "target": self.target}
 
     def train(self, mode: bool = True) -> Objective:
@@ -176,7 +184,7 @@ class Objective(Base):
 
 
 def _tokenize_some(
-    encoder: Encoder, groups: Float[Tensor, "B N K 3"], chosen: Bool[Tensor, "B N"]
+    encoder: Separable, groups: Float[Tensor, "B N K 3"], chosen: Bool[Tensor, "B N"]
 ) -> Float[Tensor, "B N D"]:
     """Tokens of the chosen patches only, packed, so that neither the work nor BatchNorm sees any other."""
     some: Tensor = encoder.tokenizer(groups[chosen])

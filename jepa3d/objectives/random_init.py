@@ -1,5 +1,7 @@
 """Random initialisation with calibrated BatchNorm: the baseline that decides whether anything was learned.
 
+With a model whose features are computed (handcrafted, raw_centres) there is nothing random: those features.
+
 A random encoder whose BatchNorm statistics are half-converged scores far below its own worth, and everything seems
 to beat it. So the statistics are set to the plain average over `clouds` training clouds.
 """
@@ -13,7 +15,8 @@ import torch
 from pydantic import NonNegativeInt
 from torch import nn
 
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build
+from jepa3d.nets.encoder import Encoder
 from jepa3d.params import FrozenModel, Model
 from jepa3d.train.batches import Batch
 from jepa3d.train.objective import Base
@@ -28,9 +31,9 @@ class Objective(Base):
     def __init__(self, settings: Config, model: Model, classes: int) -> None:
         super().__init__()
         self.clouds = settings.clouds
-        self.encoder = Encoder(model)
+        self.encoder = build(model)
 
-    def encoders(self) -> dict[str, nn.Module]:
+    def encoders(self) -> dict[str, Encoder]:
         return {"context": self.encoder}
 
     @torch.no_grad()
@@ -39,10 +42,10 @@ class Objective(Base):
         for layer in norms:
             layer.reset_running_stats()
             layer.momentum = None  # torch's name for the cumulative average
-        self.train()
+            layer.train()
         seen = 0
         for batch in batches:
-            if seen >= self.clouds:
+            if seen >= self.clouds or not norms:
                 break
-            self.encoder.tokenizer(batch.patches().groups)
+            self.encoder.see(batch.patches())
             seen += len(batch)

@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build
+from jepa3d.nets.encoder import Encoder
 from jepa3d.params import FrozenModel, Model
 from jepa3d.problem import Problem
 from jepa3d.train.batches import Batch
@@ -18,6 +19,11 @@ from jepa3d.train.objective import Base, Loss
 class Config(FrozenModel):
     kind: Literal["supervised"] = "supervised"
     smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)  # of the labels
+
+
+def unfit(settings: Config, model: Model) -> str | None:
+    """Why a model cannot be trained so; None: it can."""
+    return None if model.layers else f"the features of the kind '{model.kind}' are computed, nothing in them is trained"
 
 
 class Objective(Base):
@@ -32,10 +38,10 @@ class Objective(Base):
                 "give the run labelled data, or another objective",
             )
         self.smoothing = settings.smoothing
-        self.encoder = Encoder(model)
+        self.encoder = build(model)
         self.head = nn.Linear(self.encoder.features, classes)
 
-    def encoders(self) -> dict[str, nn.Module]:
+    def encoders(self) -> dict[str, Encoder]:
         return {"context": self.encoder}
 
     def forward(self, batch: Batch) -> Loss:

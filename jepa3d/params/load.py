@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from jepa3d import plugins
 from jepa3d.params import bases, yaml_file
-from jepa3d.params.models import Eval, EvalFacts
+from jepa3d.params.models import Eval, EvalFacts, Model
 from jepa3d.params.study import Grid, Params
 from jepa3d.params.validation import pick, plugin_config, validate
 from jepa3d.problem import Problem
@@ -18,6 +19,7 @@ class Packages(NamedTuple):
     """The packages whose modules are the plugins."""
 
     datasets: ModuleType
+    encoders: ModuleType
     objectives: ModuleType
     tasks: ModuleType
 
@@ -25,8 +27,8 @@ class Packages(NamedTuple):
 def load(path: str | Path, packages: Packages) -> Params:
     """Read and check a params.yaml. Raises a Problem that names the key for every mistake.
 
-    The entries of data sets and evaluations are checked against their plugins' own `Config`; those of objectives,
-    whose modules import torch, by `check_objectives`.
+    The entries of data sets, models and evaluations are checked against their plugins' own `Config`; those of
+    objectives, whose modules import torch, by `check_objectives`.
     """
     path = Path(path)
     data = yaml_file.read(path)
@@ -38,18 +40,28 @@ def load(path: str | Path, packages: Packages) -> Params:
         name: plugin_config(packages.datasets, entry, f"datasets.{name}", path.name)
         for name, entry in params.datasets.items()
     }
-    params = params.model_copy(update={"datasets": datasets})
+    models = {name: model(packages.encoders, name, entry, path.name) for name, entry in params.models.items()}
+    params = params.model_copy(update={"datasets": datasets, "models": models})
     for name, run in params.runs.items():
-        plugins.check(packages.objectives, run.objective.kind, f"runs.{name}.objective")
+        _check_kind(packages, name, run.objective.kind)
     evals = {name: evaluation(packages.tasks, name, entry, path.name) for name, entry in params.evals.items()}
     params = params.model_copy(update={"evals": evals})
     _check_references(params)
+    _check_encoders(params, packages.tasks)
     return params
 
 
 def load_file(model: type[Any], path: Path) -> Any:
     """A YAML file of one model, checked as strictly as params.yaml."""
     return validate(model, yaml_file.read(path), "", path.name)
+
+
+def model(encoders: ModuleType, name: str, entry: Any, source: str) -> Model:
+    """An encoder's entry; one without a kind is a Transformer's."""
+    if isinstance(entry, Mapping):
+        entry = {"kind": "transformer", **entry}
+    checked: Model = plugin_config(encoders, entry, f"models.{name}", source)
+    return checked
 
 
 def evaluation(tasks: ModuleType, name: str, entry: Eval, source: str) -> Eval:
@@ -60,10 +72,28 @@ def evaluation(tasks: ModuleType, name: str, entry: Eval, source: str) -> Eval:
     return entry.settled(settings, EvalFacts(task.NEEDS, folds))
 
 
+def _check_kind(packages: Packages, run: str, kind: str) -> None:
+    if kind in plugins.known(packages.encoders) and kind not in plugins.known(packages.objectives):
+        raise Problem(
+            f"runs.{run}.objective: '{kind}' is a kind of encoder, not an objective",
+            "what a run trains says its objective, what its features are its model",
+            f"give the run objective: {{kind: random_init}} and a model of models: {{NAME: {{kind: {kind}}}}}",
+        )
+    plugins.check(packages.objectives, kind, f"runs.{run}.objective")
+
+
 def check_objectives(params: Params, objectives: ModuleType) -> None:
-    """Check every run's objective against its plugin's Config. Imports torch."""
+    """Check every run's objective against its plugin's Config, and that it can train the run's model. Imports torch."""
     for name, run in params.runs.items():
-        plugin_config(objectives, run.objective.options(), f"runs.{name}.objective", params.source)
+        where = f"runs.{name}.objective"
+        settings = plugin_config(objectives, run.objective.options(), where, params.source)
+        unfit = getattr(plugins.find(objectives, run.objective.kind), "unfit", lambda *_: None)
+        if (why := unfit(settings, params.model(run.model))) is not None:
+            raise Problem(
+                f"{where}: '{run.objective.kind}' cannot train models.{run.model}",
+                why,
+                "give the run another model, or another objective",
+            )
 
 
 def _check_references(params: Params) -> None:
@@ -83,13 +113,11 @@ def _check_references(params: Params) -> None:
         if run.monitor.probe is not None:
             check("datasets", run.monitor.probe, f"runs.{name}.monitor.probe")
         check("patches", run.patches, f"runs.{name}.patches")
-        _check_levels(params, run.patches, f"runs.{name}.patches")
         check("models", run.model, f"runs.{name}.model")
     for name, evaluation in params.evals.items():
         check("datasets", evaluation.dataset, f"evals.{name}.dataset")
         if evaluation.patches:
             check("patches", evaluation.patches, f"evals.{name}.patches")
-            _check_levels(params, evaluation.patches, f"evals.{name}.patches")
     for name, study in params.studies.items():
         grids: dict[str, Grid] = {"": study} | {f".also.{place}": grid for place, grid in enumerate(study.also)}
         for where, grid in grids.items():
@@ -99,12 +127,36 @@ def _check_references(params: Params) -> None:
                 check("evals", eval_name, f"studies.{name}{where}.evals")
 
 
-def _check_levels(params: Params, scheme: str, where: str) -> None:
-    """The encoder of section 4.2 has one level of tokens; others would be left unread without a word."""
-    count = len(params.patches[scheme].levels)
-    if count > 1:
+def _check_encoders(params: Params, tasks: ModuleType) -> None:
+    """Every run's encoder reads the patches that it is given, in training and in each evaluation of a study."""
+    for name, run in params.runs.items():
+        check_levels(params, name, run.patches, f"runs.{name}.patches")
+    pairs = {(cell.run, cell.evaluation) for study in params.studies.values() for cell in study.cells()}
+    for run_name, eval_name in sorted(pairs):
+        check_pair(params, tasks, run_name, eval_name)
+
+
+def check_pair(params: Params, tasks: ModuleType, run: str, name: str) -> None:
+    """A Problem for an evaluation that the encoder of a run cannot have."""
+    entry, model = params.evaluation(name), params.model(params.pick("runs", run).model)
+    if entry.needs == "encoder" and entry.patches is not None:
+        check_levels(params, run, entry.patches, f"evals.{name}.patches")
+    unfit = getattr(plugins.find(tasks, entry.settings.kind), "unfit", lambda *_: None)
+    if (why := unfit(entry.settings, model)) is not None:
         raise Problem(
-            f"{where}: '{scheme}' has {count} levels of patches",
-            "'jepa3d patchify' caches a pyramid for programs of your own, but the encoder reads one level",
-            "choose a scheme with one level",
+            f"evals.{name}: the encoder of the run '{run}' cannot be evaluated so",
+            f"its kind is '{model.kind}': {why}",
+            "leave this pair out of the study",
+        )
+
+
+def check_levels(params: Params, run: str, scheme: str, where: str) -> None:
+    """A Problem for patches of more or fewer levels than the encoder of a run reads."""
+    count, name = len(params.pick("patches", scheme).levels), params.pick("runs", run).model
+    model = params.model(name)
+    if model.levels not in (None, count):
+        raise Problem(
+            f"{where}: '{scheme}' has {count} level{'s' * (count != 1)} of patches",
+            f"the encoder of the run '{run}', models.{name} of the kind '{model.kind}', reads {model.levels}",
+            "choose a scheme with as many levels, or another model",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -94,23 +94,68 @@ class Tokenizer(FrozenModel):
 
 
 class Model(FrozenModel):
-    """The encoder (section 4.2): a standard pre-norm Transformer over patch tokens."""
+    """The encoder's entry (section 4.2): what every kind says of itself before anything is built.
 
-    width: PositiveInt = 384
-    depth: PositiveInt = 12
-    heads: PositiveInt = 6
-    mlp_ratio: PositiveFloat = 4.0
-    drop_path: Fraction = 0.0
-    tokenizer: Tokenizer = Tokenizer()
-    position: Literal["mlp", "linear", "sinusoidal"] = "mlp"
-    position_at: Literal["input", "every_block"] = "input"
-    pool: Literal["max_mean", "mean", "max"] = "max_mean"
+    `Config` of encoders/<kind>.py is one of these with the fields of its kind. These defaults are those of a kind that
+    computes its features: nothing in it can be trained.
+    """
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
-        return self
+    kind: str = "transformer"
+
+    FREE: ClassVar[frozenset[str]] = frozenset({"drop_path", "pool"})  # fields that weights do not depend on
+
+    @property
+    def levels(self) -> int | None:
+        """How many levels of patches it reads; None: the points alone, whatever the patches are."""
+        return 1
+
+    @property
+    def layers(self) -> int:
+        """How many layers with tokens it has; 0: its features are computed, and nothing can be trained."""
+        return 0
+
+    @property
+    def separable(self) -> bool:
+        """Whether its network is a `nets.encoder.Separable`: what objectives that mask tokens of one level need."""
+        return False
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The layers (0-based) after which the prediction of points reads tokens, in ascending order."""
+        return ()
+
+    @property
+    def depth_widths(self) -> tuple[int, ...]:
+        """The width of the tokens after each of `depths`."""
+        return ()
+
+    @property
+    def pooled(self) -> str:
+        """How tokens become a shape's feature, for a protocol's line: a kind without a choice says its name."""
+        return self.kind
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The ways of pooling that a classifier on it may choose."""
+        return ()
+
+    @property
+    def widest(self) -> int:
+        """Numbers that its widest layer has for each point of a patch: what decides how many shapes a cache holds."""
+        return 1
+
+    @property
+    def about(self) -> str:
+        """What it is, for the model card."""
+        return f"features of the kind '{self.kind}', which need no training"
+
+    def shape(self) -> dict[str, Any]:
+        """What its weights were made for: all fields but those that they do not depend on."""
+        return {key: value for key, value in slice_of(self).items() if key not in self.FREE}
+
+    def tuned(self, drop_path: float, pool: str | None = None) -> Self:
+        """The entry of this encoder when it is trained on for a task."""
+        return self.model_copy(update={"drop_path": drop_path} | ({} if pool is None else {"pool": pool}))
 
 
 class Jitter(FrozenModel):

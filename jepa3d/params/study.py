@@ -65,7 +65,7 @@ class Params(FrozenModel):
     studies: dict[str, Study]
     datasets: dict[str, Any]
     patches: dict[str, Scheme]
-    models: dict[str, Model]
+    models: dict[str, Any]
     runs: dict[str, Run]
     evals: dict[str, Eval]
     source: str = "params.yaml"
@@ -81,6 +81,10 @@ class Params(FrozenModel):
     def dataset(self, name: str) -> DatasetConfig:
         config: DatasetConfig = self.pick("datasets", name)
         return config
+
+    def model(self, name: str) -> Model:
+        entry: Model = self.pick("models", name)
+        return entry
 
     def evaluation(self, name: str) -> Eval:
         entry: Eval = self.pick("evals", name)

@@ -61,13 +61,13 @@ def count(encoder: Path) -> int:
 
 
 def what(params: Params, entry: Run, parameters: int) -> list[str]:
-    model, scheme = params.models[entry.model], params.patches[entry.patches]
+    model, scheme = params.model(entry.model), params.patches[entry.patches]
     levels = ", then ".join(f"{level.num} patches of {level.size}" for level in scheme.levels)
     seen = "used" if entry.objective.kind == "supervised" else "not seen"
     return [
         f"An encoder of single 3D objects given as point clouds: {entry.about or entry.objective.kind}.",
-        f"{scheme.points} points, {levels}; a Transformer of {model.depth} blocks, width {model.width}, {model.heads} "
-        f"heads; {parameters:,} parameters. A shape's feature: {model.pool.replace('_', ' and ')} of its patch tokens.",
+        f"{scheme.points} points, {levels}; {model.about}; {parameters:,} parameters. A shape's feature: "
+        f"{model.pooled.replace('_', ' and ')} of its patch tokens.",
         f"Objective '{entry.objective.kind}'; labels were {seen} in pretraining.",
     ]
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 import jepa3d
 from jepa3d import objectives
-from jepa3d.encoders.plain import PLAIN
 from jepa3d.layout import Layout
 from jepa3d.ops import masking
 from jepa3d.ops.geometry import unit_sphere
@@ -140,12 +139,11 @@ def mask_options(params: Params, run: str) -> dict[str, Any] | None:
 
 def token_run(params: Params) -> str | None:
     """The run whose patch features are drawn: the first that masks blocks, else the first trained one, else any
-    with patch tokens; handcrafted features have none."""
-    kinds = {run: params.runs[run].objective.kind for run in params.chosen.run_names()}
-    trained = [run for run, kind in kinds.items() if kind not in PLAIN and params.runs[run].fit.steps != 0]
+    with patch tokens; features that are computed have none."""
+    learned = [run for run in params.chosen.run_names() if params.model(params.runs[run].model).layers]
+    trained = [run for run in learned if params.runs[run].fit.steps != 0]
     first = masking_run(params)
-    order = [*([first] if first else []), *trained, *(run for run, kind in kinds.items() if kind not in PLAIN)]
-    return order[0] if order else None
+    return next(iter([*([first] if first else []), *trained, *learned]), None)
 
 
 def token_colours(found: Sample, encoder: Path, run: str, seed: int) -> TokenColours:

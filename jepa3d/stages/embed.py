@@ -43,15 +43,9 @@ def embed(params: Params, layout: Layout, run: str, dataset: str, seed: int) -> 
         arrays | described,
         stamp,
         classes=classes,
-        pool=pooled_by(first),
-        kind=loaded.metadata["kind"],
+        pool=first.module.config.pooled,
+        kind=first.module.config.kind,
     )
-
-
-def pooled_by(loaded: pretrained.LoadedEncoder) -> str:
-    """How the tokens were pooled; features that need no training have a way of their own, named after them."""
-    kind: str = loaded.metadata["kind"]
-    return loaded.metadata["model"]["pool"] if kind == pretrained.TRANSFORMER else kind
 
 
 @torch.no_grad()

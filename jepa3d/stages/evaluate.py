@@ -14,6 +14,7 @@ import numpy as np
 from jepa3d import plugins, tasks
 from jepa3d.layout import Layout
 from jepa3d.params import Eval, Params, Run, slice_of
+from jepa3d.params.load import check_pair
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.tasks import Encoded, Features, Result
@@ -79,6 +80,7 @@ def evaluate(params: Params, layout: Layout, run: str, name: str, seed: int, par
     says so; the first one writes. Raises fit.Stopped when a signal stops a training.
     """
     asked = Asked(params, layout, run, name, seed)
+    check_pair(params, tasks, run, name)
     if part is not None:
         _check_part(asked, part)
         _compute_part(asked, part, *_encoded(asked))
@@ -185,7 +187,7 @@ def _encoded(asked: Asked, hashed: bool = True) -> tuple[Encoded, dict[str, Any]
     given = Encoded(
         *paths,
         scheme=params.pick("patches", scheme),
-        model=params.pick("models", row.model),
+        model=params.model(row.model),
         run=row,
         state=asked.state,
         fingerprint=hashlib.sha256(made_of.encode()).hexdigest(),

@@ -21,7 +21,7 @@ import torch
 from jepa3d import objectives, plugins, pretrained
 from jepa3d.layout import Layout
 from jepa3d.ops.draws import shape_keys
-from jepa3d.params import Model, Params, Run, Scheme, run_slice
+from jepa3d.params import Params, Run, Scheme, run_slice
 from jepa3d.params.validation import plugin_config
 from jepa3d.problem import Problem
 from jepa3d.results import store
@@ -43,7 +43,7 @@ def pretrain(params: Params, layout: Layout, run: str, seed: int) -> None:
 
 def _pretrain(params: Params, layout: Layout, run: str, seed: int, world: distributed.World) -> None:
     entry: Run = params.pick("runs", run)
-    model, scheme = params.pick("models", entry.model), params.pick("patches", entry.patches)
+    model, scheme = params.model(entry.model), params.pick("patches", entry.patches)
     read = dict.fromkeys([*entry.data, *([entry.monitor.probe] if entry.monitor.probe else [])])
     inputs = [path for data in read for path in (layout.canonical(data), layout.patches(entry.patches, data))]
     settings = run_slice(params, run) | {"seed": seed}
@@ -82,7 +82,7 @@ def _pretrain(params: Params, layout: Layout, run: str, seed: int, world: distri
     if world.first:
         objective.finish(stream_of(0, 1).batches())
         seconds = time.monotonic() - begin
-        publish(layout, run, seed, objective, model, scheme, stamp, training.curve, seconds, world.size)
+        publish(layout, run, seed, objective, scheme, stamp, training.curve, seconds, world.size)
 
 
 def training_parts(layout: Layout, entry: Run) -> list[batches.Part]:
@@ -133,7 +133,6 @@ def publish(
     run: str,
     seed: int,
     objective: Base,
-    model: Model,
     scheme: Scheme,
     stamp: dict[str, Any],
     curve: Path,
@@ -150,7 +149,7 @@ def publish(
     cost = {"seconds": round(seconds, 1), "threads": torch.get_num_threads(), "ranks": size, "device": _device_name()}
     store.write_jsonl(layout.curve(run, seed), [*rows, {"step": rows[-1]["step"] if rows else 0, "cost": cost}])
     store.write_json(layout.run_config(run, seed), {"provenance": stamp, **stamp["settings"]})
-    pretrained.save(layout.encoder(run, seed), objective.encoders(), objective.kind(), model, scheme, stamp)
+    pretrained.save(layout.encoder(run, seed), objective.encoders(), scheme, stamp)
     if "JEPA3D_JOB" not in os.environ:
         shutil.rmtree(layout.state(run, seed), ignore_errors=True)
 

@@ -7,6 +7,7 @@ imported inside the functions: the Snakefile reads the Configs):
     class Config(FrozenModel)                                    its `task:` entry in params.yaml; has `kind`
     def protocol(config) -> str                                  one line: what was done, as the report prints it
     def evaluate(given, config, seed: int) -> Result             `given`: Features or Encoded, as NEEDS says
+    def unfit(config, model: Model) -> str | None                may be left out: why an encoder cannot be evaluated so
 
 A task with NEEDS = "encoder" that consists of trainings of their own may let a cluster run them at once:
 
@@ -196,6 +197,15 @@ def standardise(
 
     scaler = StandardScaler().fit(train.astype(np.float64))
     return tuple(scaler.transform(x.astype(np.float64)) for x in (train, *others))
+
+
+def cannot_be_tuned(settings: Tune, model: Model) -> str | None:
+    """Why an encoder cannot be trained on with a head of its own; None: it can."""
+    if not model.layers:
+        return "its features are computed, not learned; fine-tuning needs weights"
+    if settings.pool not in model.pools:
+        return f"it cannot pool by {settings.pool}, but by {', '.join(model.pools)}"
+    return None
 
 
 def tuned_by(settings: Tune) -> str:

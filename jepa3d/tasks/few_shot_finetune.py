@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from jepa3d.ops import episodes, score
 from jepa3d.ops.episodes import Episodes, Fold
-from jepa3d.params import Tune
+from jepa3d.params import Model, Tune
 from jepa3d.seeds import derive
-from jepa3d.tasks import Encoded, Labels, Result, check_labels, labels_of, tuned_by
+from jepa3d.tasks import Encoded, Labels, Result, cannot_be_tuned, check_labels, labels_of, tuned_by
 
 if TYPE_CHECKING:
     from jepa3d.train import batches
@@ -28,6 +28,10 @@ class Config(Tune, Episodes):
     """The folds of `few_shot`, and how the encoder is trained on with each one's shots."""
 
     kind: Literal["few_shot_finetune"] = "few_shot_finetune"
+
+
+def unfit(config: Config, model: Model) -> str | None:
+    return cannot_be_tuned(config, model)
 
 
 def protocol(config: Config) -> str:

@@ -19,10 +19,20 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from jepa3d.ops import score
-from jepa3d.params import Augment, Tune
+from jepa3d.params import Augment, Model, Tune
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
-from jepa3d.tasks import Encoded, Labels, Result, check_labels, holdout, labels_of, some_of_each, tuned_by
+from jepa3d.tasks import (
+    Encoded,
+    Labels,
+    Result,
+    cannot_be_tuned,
+    check_labels,
+    holdout,
+    labels_of,
+    some_of_each,
+    tuned_by,
+)
 
 if TYPE_CHECKING:
     from jepa3d.train import batches
@@ -49,6 +59,10 @@ class Config(Tune):
         if self.patience is not None and self.validation == 0.0:
             raise ValueError("patience looks at the held-out shapes: with validation 0 there are none")
         return self
+
+
+def unfit(config: Config, model: Model) -> str | None:
+    return cannot_be_tuned(config, model)
 
 
 def protocol(config: Config) -> str:

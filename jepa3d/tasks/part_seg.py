@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
 from jepa3d.ops import score
-from jepa3d.params import Augment, Fit, FrozenModel
+from jepa3d.params import Augment, Fit, FrozenModel, Model
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.seeds import derive
@@ -60,6 +60,14 @@ class Config(FrozenModel):
         if self.fit.steps == 0:
             raise ValueError("the head has to be trained: fit.steps is at least 1")
         return self
+
+
+def unfit(config: Config, model: Model) -> str | None:
+    if not model.depths:
+        return "its features are computed, not learned; part segmentation needs tokens at several depths"
+    if config.merge == "mean" and model.levels != 1:
+        return "its tokens are of several levels of patches, which have no mean: choose merge: concat"
+    return None
 
 
 def protocol(config: Config) -> str:
@@ -120,20 +128,18 @@ def _objective(given: Encoded, config: Config, data: Labelled, fitted: Rows, wor
     import torch
 
     from jepa3d import pretrained
-    from jepa3d.encoders.transformer import Encoder
     from jepa3d.train.segmentation import PartObjective, Segmenter
 
     loaded = pretrained.load(given.encoder)
-    if loaded.metadata["kind"] != pretrained.TRANSFORMER:
+    kept = loaded.module.config
+    if (why := unfit(config, kept)) is not None:
         raise Problem(
-            f"{given.encoder}: part segmentation needs the tokens of a Transformer",
-            f"these features ({loaded.metadata['kind']}) have none at three depths",
+            f"{given.encoder}: cannot be trained to predict points",
+            f"its kind is '{kept.kind}': {why}",
             "leave this run out of the evaluation",
         )
-    net = loaded.module
-    assert isinstance(net, Encoder)
-    for block, drop in zip(net.blocks, torch.linspace(0, config.drop_path, len(net.blocks)).tolist(), strict=True):
-        block.drop_path = drop
+    with torch.random.fork_rng(devices=[]):  # all of its weights are the saved ones
+        net = pretrained.for_training(loaded, config.drop_path)
     model = Segmenter(net, len(data.classes), len(data.names), config.merge, config.dropout)
     part, category = torch.from_numpy(data.part[fitted]), torch.from_numpy(data.category[fitted])
     allowed = _allowed(data) if config.compete == "category" else torch.ones_like(_allowed(data))

@@ -188,8 +188,7 @@ def features(loaded: LoadedEncoder, points: NDArray[np.float32], tokens: bool) -
     """The columns of one block."""
     if not tokens:
         return {"features": loaded.embed(points).numpy()}
-    centres, of_patches = loaded.tokens(points)
-    pooled = loaded.module.pool(of_patches.to(loaded.device)).cpu()  # type: ignore[operator]
+    pooled, centres, of_patches = loaded.both(points)
     return {"features": pooled.numpy(), "centres": centres.numpy(), "tokens": of_patches.numpy()}
 
 

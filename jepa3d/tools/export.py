@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from jepa3d.nets.patches import Patches
 from jepa3d.ops.geometry import squared_distance
-from jepa3d.pretrained import TRANSFORMER, LoadedEncoder
+from jepa3d.pretrained import LoadedEncoder
 from jepa3d.problem import Problem
 from jepa3d.results import store
 
@@ -50,8 +50,9 @@ class Graph(nn.Module):
         centres = rows(points, farthest(points, self.level.num))
         near = self.nearest(points, centres, self.level.size)
         groups = rows(points, near.flatten(1)).unflatten(1, (self.level.num, self.level.size)) - centres[:, :, None]
-        tokens = self.encoder(Patches(points, centres, groups))
-        return self.encoder.pool(tokens), centres, tokens  # type: ignore[operator]
+        patches = Patches(points, centres, groups)
+        tokens = self.encoder(patches)
+        return self.encoder.pool(tokens), *self.encoder.of_patches(patches, tokens)
 
 
 def rows(points: Float[Tensor, "B P 3"], index: Int[Tensor, "B I"]) -> Float[Tensor, "B I 3"]:
@@ -118,10 +119,12 @@ def export(loaded: LoadedEncoder, path: Path) -> float:
 
 def check(loaded: LoadedEncoder) -> None:
     """Features that need no training have no weights to be exported."""
-    kind = loaded.metadata["kind"]
-    if kind != TRANSFORMER:
+    config = loaded.module.config
+    if not config.layers:
         raise Problem(
-            f"an encoder of the kind '{kind}' is not exported", "only Transformers are", "export a run that trains one"
+            f"an encoder of the kind '{config.kind}' is not exported",
+            "its features are computed, not learned",
+            "export a run that trains one",
         )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jepa3d.encoders.transformer import Encoder
 from jepa3d.nets.dropout import Dropout
+from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.patches import Patches
 
 

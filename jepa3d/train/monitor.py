@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from jepa3d.nets.encoder import Encoder
 from jepa3d.train.batches import Batch
 
 COLLAPSED_STD, COLLAPSED_COSINE = 0.01, 0.995
@@ -22,7 +22,7 @@ class Watch:
     batches: list[Batch]
 
     @torch.no_grad()
-    def look(self, encoders: Mapping[str, nn.Module]) -> dict[str, float]:
+    def look(self, encoders: Mapping[str, Encoder]) -> dict[str, float]:
         """Feature std, effective rank, cosine between shapes and k-NN of each encoder, and how far they are apart."""
         found: dict[str, float] = {}
         pooled = {}
@@ -44,7 +44,7 @@ class Watch:
             found["student_teacher"] = float(gap.mean())
         return found
 
-    def _features(self, encoder: Any) -> Float[Tensor, "n F"]:
+    def _features(self, encoder: Encoder) -> Float[Tensor, "n F"]:
         return torch.cat([encoder.pool(encoder(batch.patches())).float() for batch in self.batches])
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from jepa3d.nets.encoder import Encoder
 from jepa3d.problem import Problem
 from jepa3d.train.batches import Batch
 
@@ -25,13 +26,9 @@ class Base(nn.Module):
         kind = type(self).__module__.rpartition(".")[2]
         raise Problem(f"objective '{kind}' is a baseline", "nothing in it can be trained", "give the run fit.steps 0")
 
-    def encoders(self) -> dict[str, nn.Module]:
+    def encoders(self) -> dict[str, Encoder]:
         """`context`, and `target` where there is an EMA copy: what is saved and evaluated."""
         raise NotImplementedError
-
-    def kind(self) -> str:
-        """What `nets.pretrained.build` has to build to load the saved weights."""
-        return "transformer"
 
     def after_step(self, progress: float) -> None:
         """Called after every optimiser step with the share of the training that is done."""

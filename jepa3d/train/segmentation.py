@@ -8,7 +8,6 @@ the same function for a fraction of the products.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -17,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa3d.encoders.transformer import Encoder
 from jepa3d.nets.dropout import Dropout
+from jepa3d.nets.encoder import Encoder, Tokens
 from jepa3d.nets.patches import Patches
 from jepa3d.ops.geometry import gather
 from jepa3d.ops.propagate import inverse_distance
@@ -27,37 +26,34 @@ CATEGORY = 64  # width of the category's embedding
 Merge = Literal["concat", "mean"]
 
 
-def depths(layers: int) -> tuple[int, ...]:
-    """The layers (0-based) after each third of the encoder: 3, 7 and 11 of 12; all of an encoder with fewer than 4."""
-    return tuple(sorted({math.ceil(layers * third / 3) - 1 for third in (1, 2, 3)}))
-
-
-def features_at(encoder: Encoder, patches: Patches, layers: tuple[int, ...]) -> list[Float[Tensor, "B N D"]]:
-    """Patch features after some of the layers, each passed through the encoder's last norm."""
-    positions = encoder.position(patches.centres)
-    x = encoder.tokenizer(patches.groups) + positions
-    found = []
-    for depth, block in enumerate(encoder.blocks):
-        x = block(x + positions if depth and encoder.model.position_at == "every_block" else x)
-        if depth in layers:
-            found.append(encoder.norm(x))
-    return found
+def merged(found: list[Tokens], merge: Merge) -> list[Tokens]:
+    """The tokens of all depths, those on the same centres as one: a pyramid's levels stay apart."""
+    levels: dict[int, list[Tokens]] = {}
+    for one in found:
+        levels.setdefault(id(one.centres), []).append(one)
+    joined = []
+    for some in levels.values():
+        tokens = [one.tokens for one in some]
+        together = torch.cat(tokens, -1) if merge == "concat" else torch.stack(tokens).mean(0)
+        joined.append(Tokens(some[0].centres, together))
+    return joined
 
 
 class Segmenter(nn.Module):
     """Encoder and head. The head's widths are the family's at D = 384 (1536, 1024, 512, 256) and scale with D.
 
-    `merge`: the features of the depths are concatenated (Point-MAE) or averaged (Point-JEPA).
+    `merge`: the features of the depths are concatenated (Point-MAE) or averaged (Point-JEPA). Those of several levels
+    of patches are concatenated, each interpolated from the centres of its own level.
     """
 
     def __init__(
         self, encoder: Encoder, classes: int, parts: int, merge: Merge = "concat", dropout: float = 0.5
     ) -> None:
         super().__init__()
-        width = encoder.model.width
+        width = encoder.width
         self.encoder, self.merge = encoder, merge
-        self.layers = depths(encoder.model.depth)
-        merged = width * (len(self.layers) if merge == "concat" else 1)
+        self.layers = encoder.config.depths
+        merged = sum(encoder.config.depth_widths) if merge == "concat" else width
         wide, deep, first, second = (width * 4, width * 8 // 3, width * 4 // 3, width * 2 // 3)
         self.category = nn.Embedding(classes, CATEGORY)  # a linear layer on the one-hot category
         self.lift = nn.Linear(merged, wide, bias=False)  # with `lift_xyz`: one layer on [interpolated feature, point]
@@ -77,11 +73,16 @@ class Segmenter(nn.Module):
         self, patches: Patches, category: Int[Tensor, " B"], points: Float[Tensor, "B Q 3"]
     ) -> Float[Tensor, "B Q parts"]:
         """Logits of every part at any points, such as the cloud's; the shape's category is given, as the field does."""
-        found = features_at(self.encoder, patches, self.layers)
-        tokens = torch.cat(found, -1) if self.merge == "concat" else torch.stack(found).mean(0)
-        shape = torch.cat([tokens.amax(1), tokens.mean(1), self.category(category)], -1)
-        weights = inverse_distance(points, patches.centres)
-        x = weights @ self.lift(tokens) + self.lift_xyz(points)
+        levels = merged(self.encoder.tokens_at(patches, self.layers), self.merge)
+        every = [tokens for _, tokens in levels]
+        shape = torch.cat([*(x.amax(1) for x in every), *(x.mean(1) for x in every), self.category(category)], -1)
+        lifts = self.lift.weight.split([tokens.shape[-1] for tokens in every], 1)
+        interpolated = [
+            inverse_distance(points, at) @ F.linear(tokens, lift)
+            for (at, tokens), lift in zip(levels, lifts, strict=True)
+        ]
+        x = torch.stack(interpolated).sum(0) if len(interpolated) > 1 else interpolated[0]
+        x = x + self.lift_xyz(points)
         x = self.deep(_normed(x, self.lift_norm))
         x = self.of_point(_normed(x, self.deep_norm)) + self.of_shape(shape)[:, None]
         x = self.second(self.dropout(_normed(x, self.first_norm)))

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.nets.encoder import Encoder
 from jepa3d.ops import score
 from jepa3d.ops.augment import augment
 from jepa3d.ops.draws import shape_keys
-from jepa3d.params import Augment, Fit, Level, Model, Tune, slice_of
-from jepa3d.pretrained import TRANSFORMER, load
+from jepa3d.params import Augment, Fit, Level, Model, Tune
+from jepa3d.pretrained import for_training, load
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.seeds import derive
@@ -33,7 +33,6 @@ from jepa3d.train import batches, distributed, loop
 from jepa3d.train.heads import Classifier
 
 BATCH = 128  # shapes that are scored at once
-SHAPE_FIELDS = ("width", "depth", "heads", "mlp_ratio", "tokenizer", "position", "position_at")  # what weights are for
 
 
 class Loss(NamedTuple):
@@ -130,37 +129,35 @@ def classifier(
 ) -> tuple[Classifier, dict[str, float]]:
     """The classifier on a saved encoder, its head drawn from `seed`; and the learning-rate factors of the encoder."""
     loaded = load(weights, settings.which)
-    kind, found = loaded.metadata["kind"], loaded.metadata["model"]
-    if kind != TRANSFORMER:
+    found = loaded.module.config
+    if not found.layers:
         raise Problem(
-            f"{weights}: '{kind}' has nothing that could be trained on",
-            "its features are computed, not learned; fine-tuning needs the weights of a Transformer",
+            f"{weights}: '{found.kind}' has nothing that could be trained on",
+            "its features are computed, not learned; fine-tuning needs weights",
             "evaluate this run by the tasks on frozen features only",
         )
-    wanted = slice_of(model)
-    for key in SHAPE_FIELDS:
-        if found[key] != wanted[key]:
+    own, wanted = found.shape(), model.shape()
+    for key in dict.fromkeys([*wanted, *own]):
+        if own.get(key) != wanted.get(key):
             raise Problem(
                 f"{weights}: an encoder of another size",
-                f"its {key} is {found[key]}, the run's model in params.yaml has {wanted[key]}",
+                f"its {key} is {own.get(key)}, the run's model in params.yaml has {wanted.get(key)}",
                 "make it again with 'jepa3d pretrain', or set the run's model to what the file has",
             )
     torch.manual_seed(derive(seed, "head"))
-    own = Encoder(model.model_copy(update={"drop_path": settings.drop_path, "pool": settings.pool}))
-    own.load_state_dict(loaded.module.state_dict())
-    factors = lr_factors(own, settings.encoder_lr_scale, settings.layer_decay) if pretrained else {}
-    return Classifier(own, settings.hidden, classes, settings.dropout), factors
+    net = for_training(loaded, settings.drop_path, settings.pool)
+    factors = {}
+    if pretrained:
+        kept = loaded.module.state_dict().keys()
+        every = lr_factors(net, settings.encoder_lr_scale, settings.layer_decay)
+        factors = {name: factor for name, factor in every.items() if name in kept}
+    return Classifier(net, settings.hidden, classes, settings.dropout), factors
 
 
 def lr_factors(net: Encoder, scale: float, decay: float) -> dict[str, float]:
-    """The learning-rate factor of each of an encoder's parameters, as `config.Tune` defines it."""
-    last = len(net.blocks) + 1
-
-    def layer(name: str) -> int:
-        top, _, rest = name.partition(".")
-        return {"norm": last}.get(top, int(rest.partition(".")[0]) + 1 if top == "blocks" else 0)
-
-    return {name: scale * decay ** (last - layer(name)) for name, _ in net.named_parameters()}
+    """The learning-rate factor of each of an encoder's parameters, as `params.Tune` defines it."""
+    layers = net.layer_names()
+    return {name: scale * decay ** (len(layers) - 1 - at) for at, names in enumerate(layers) for name in names}
 
 
 def train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from jepa3d import load_encoder
-from jepa3d.encoders.plain import PLAIN
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build, handcrafted, raw_centres, transformer
+from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.patches import make_patches, patchify
-from jepa3d.params import Level, Model, Scheme, Tokenizer
+from jepa3d.params import Level, Scheme, Tokenizer
 from jepa3d.pretrained import LoadedEncoder, save
 from jepa3d.problem import Problem
 
-MODEL = Model(width=24, depth=2, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8)))
+MODEL = transformer.Config(width=24, depth=2, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8)))
 SCHEME = Scheme(points=64, levels=(Level(num=10, size=8),))
 
 
@@ -28,13 +29,13 @@ def clouds(count: int = 3, points: int = 64, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, points, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def encoder(model: Model = MODEL, seed: int = 0) -> Encoder:
+def encoder(model: transformer.Config = MODEL, seed: int = 0) -> Encoder:
     torch.manual_seed(seed)
-    return Encoder(model).eval()
+    return build(model).eval()
 
 
-def saved(path: Path, nets: dict[str, Any] | None = None, kind: str = "transformer", model: Model = MODEL) -> Path:
-    save(path, nets or {"context": encoder(), "target": encoder(seed=1)}, kind, model, SCHEME, {"verb": "pretrain"})
+def saved(path: Path, nets: dict[str, Any] | None = None) -> Path:
+    save(path, nets or {"context": encoder(), "target": encoder(seed=1)}, SCHEME, {"verb": "pretrain"})
     return path
 
 
@@ -111,7 +112,7 @@ def test_pooling(pool: str, width: int):
 
 def test_raw_centres_are_the_centres_and_hand_made_features_ignore_rotation_about_the_vertical():
     patches = patchify(clouds(), SCHEME.levels[0])
-    raw, made = PLAIN["raw_centres"](), PLAIN["handcrafted"]()
+    raw, made = build(raw_centres.Config()), build(handcrafted.Config())
     assert torch.equal(raw.pool(raw(patches)), patches.centres.flatten(1))
     turned = patchify(clouds() * torch.tensor([-1.0, 1.0, -1.0]), SCHEME.levels[0])  # half a turn
     assert torch.allclose(made.pool(made(patches)), made.pool(made(turned)), atol=1e-4)
@@ -225,7 +226,7 @@ def test_a_batch_is_what_the_caches_of_a_core_hold(tmp_path: Path):
     paper = Scheme(points=1024, levels=(Level(num=64, size=32),))
     wide = MODEL.model_copy(update={"tokenizer": Tokenizer(widths=(128, 256, 512))})
     assert LoadedEncoder(encoder(wide), paper, {}).batch_size == 4  # 4 x 64 x 32 x 512 x 4 bytes = 16 MiB
-    assert LoadedEncoder(PLAIN["handcrafted"](), paper, {}).batch_size == 32
+    assert LoadedEncoder(build(handcrafted.Config()), paper, {}).batch_size == 32
 
 
 @pytest.mark.parametrize(
@@ -255,10 +256,11 @@ def test_a_cloud_that_is_not_finite_is_counted_over_all_batches(tmp_path: Path, 
         assert "number 5" in caught.value.why
 
 
-@pytest.mark.parametrize("kind", ["raw_centres", "handcrafted"])
-def test_features_without_weights_are_saved_and_loaded_like_others(tmp_path: Path, kind: str):
-    loaded = load_encoder(saved(tmp_path / "e.safetensors", {"context": PLAIN[kind]()}, kind))
-    net, patches = PLAIN[kind](), patchify(clouds(), SCHEME.levels[0])
+@pytest.mark.parametrize("kind", [raw_centres, handcrafted])
+def test_features_without_weights_are_saved_and_loaded_like_others(tmp_path: Path, kind: ModuleType):
+    net = build(kind.Config())
+    loaded = load_encoder(saved(tmp_path / "e.safetensors", {"context": net}))
+    patches = patchify(clouds(), SCHEME.levels[0])
     assert torch.equal(loaded.embed(clouds()), net.pool(net(patches)))
     with pytest.raises(Problem, match="has no 'target' encoder") as caught:
         load_encoder(tmp_path / "e.safetensors", "target")

@@ -6,14 +6,11 @@ import pytest
 import torch
 
 from jepa3d.nets.predictor import Predictor, PredictorConfig
-from jepa3d.params import Model
-
-MODEL = Model(width=12, depth=1, heads=2)
 
 
 def predictor(kind: str, width: int | None = None) -> Predictor:
     torch.manual_seed(0)
-    return Predictor(PredictorConfig(kind=kind, depth=2, width=width, heads=2), MODEL)
+    return Predictor(PredictorConfig(kind=kind, depth=2, width=width, heads=2), 12, 2)
 
 
 def rows(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jepa3d.nets.tokenizer import Single, Sinusoidal, TwoStage, position, tokenizer
-from jepa3d.params import Model, Tokenizer
+from jepa3d.params import Tokenizer
 
 
 def groups(*shape: int) -> torch.Tensor:
@@ -56,7 +56,7 @@ def test_single_is_max_over_an_mlp_of_every_point():
 
 @pytest.mark.parametrize("entry", [Tokenizer(widths=(8, 8, 8)), Tokenizer(kind="single", widths=(8, 16))])
 def test_the_order_of_a_patchs_points_does_not_matter_and_each_patch_stands_alone(entry: Tokenizer):
-    net = tokenizer(Model(width=12, heads=1, tokenizer=entry)).eval()
+    net = tokenizer(entry, 12).eval()
     patches = groups(2, 4, 9)
     tokens = net(patches)
     assert tokens.shape == (2, 4, 12)
@@ -68,7 +68,7 @@ def test_the_order_of_a_patchs_points_does_not_matter_and_each_patch_stands_alon
 @pytest.mark.parametrize("kind", ["mlp", "linear", "sinusoidal"])
 @pytest.mark.parametrize("width", [12, 20])
 def test_every_position_embedding_tells_positions_apart(kind: str, width: int):
-    net = position(Model(width=width, heads=2, position=kind))
+    net = position(kind, width)
     embedded = net(groups(2, 5))
     assert embedded.shape == (2, 5, width)
     assert torch.unique(embedded.flatten(0, 1), dim=0).shape[0] == 10

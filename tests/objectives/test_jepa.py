@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from jepa3d.encoders import transformer
 from jepa3d.objectives.jepa import Config, Objective, mean_over_targets, spread, squared
 from jepa3d.ops.draws import shape_keys
 from jepa3d.ops.schedule import cosine
-from jepa3d.params import Model, Tokenizer
+from jepa3d.params import Tokenizer
 from jepa3d.train.batches import Batch
 
-MODEL = Model(width=12, depth=2, heads=2, tokenizer=Tokenizer(widths=(6, 8, 8)))
+MODEL = transformer.Config(width=12, depth=2, heads=2, tokenizer=Tokenizer(widths=(6, 8, 8)))
 SHAPES, POINTS, PATCHES, SIZE = 4, 60, 20, 6
 
 
@@ -30,7 +31,7 @@ def batch() -> Batch:
     )
 
 
-def objective(seed: int = 0, model: Model = MODEL, **options: Any) -> Objective:
+def objective(seed: int = 0, model: transformer.Config = MODEL, **options: Any) -> Objective:
     """An objective whose two encoders differ, with BatchNorm in evaluation mode."""
     torch.manual_seed(seed)
     made = Objective(Config.model_validate({"predictor": {"depth": 2}} | options), model, 0)

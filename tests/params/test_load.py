@@ -244,11 +244,63 @@ def test_a_base_that_is_no_name_is_refused(tiny: dict[str, Any], write: Write, v
     assert words in problem.what
 
 
-def test_a_pyramid_of_patches_is_refused_where_an_encoder_reads_them(tiny: dict[str, Any], write: Write):
+def test_patches_of_more_levels_than_the_encoder_reads_are_refused(tiny: dict[str, Any], write: Write):
     tiny["patches"]["pyramid"] = {"points": 128, "levels": [{"num": 16, "size": 8}, {"num": 8, "size": 4}]}
     assert project.load(write(tiny)).patches["pyramid"].levels[1].num == 8  # it can be cached
     problem = problem_of(write(put(tiny, "runs.jepa.patches", "pyramid")))
     assert problem.what == "runs.jepa.patches: 'pyramid' has 2 levels of patches"
+    assert "models.tiny of the kind 'transformer', reads 1" in problem.why
+
+
+def test_patches_of_an_evaluation_are_held_to_the_encoders_that_read_them(tiny: dict[str, Any], write: Write):
+    tiny["patches"]["pyramid"] = {"points": 128, "levels": [{"num": 16, "size": 8}, {"num": 8, "size": 4}]}
+    tiny["evals"]["tuned"] = {"dataset": "toys", "patches": "pyramid", "task": {"kind": "finetune"}}
+    assert project.load(write(tiny)).evals["tuned"].patches == "pyramid"  # nobody asks for it
+    tiny["studies"]["tiny"]["evals"] = ["linear", "tuned"]
+    assert problem_of(write(tiny)).what == "evals.tuned.patches: 'pyramid' has 2 levels of patches"
+
+
+def with_computed(tiny: dict[str, Any], **task: Any) -> dict[str, Any]:
+    """A study in which handcrafted features are to be evaluated by a task that reads the encoder."""
+    tiny["models"]["hand"] = {"kind": "handcrafted"}
+    tiny["runs"]["hand"] = {"base": "random_init", "model": "hand"}
+    tiny["evals"]["asked"] = {"dataset": "toys", "task": task}
+    tiny["studies"]["tiny"]["also"] = [{"runs": "hand", "evals": "asked", "seeds": [0]}]
+    return tiny
+
+
+@pytest.mark.parametrize(
+    "task", [{"kind": "finetune"}, {"kind": "few_shot_finetune", "way": 2, "shot": 1}, {"kind": "part_seg"}], ids=str
+)
+def test_an_evaluation_that_trains_on_features_without_weights_is_refused(
+    tiny: dict[str, Any], write: Write, task: dict[str, Any]
+):
+    problem = problem_of(write(with_computed(tiny, **task)))
+    assert problem.what == "evals.asked: the encoder of the run 'hand' cannot be evaluated so"
+    assert problem.why.startswith("its kind is 'handcrafted': its features are computed, not learned")
+
+
+def test_an_evaluation_that_only_reads_features_takes_every_encoder(tiny: dict[str, Any], write: Write):
+    project.load(write(with_computed(tiny, kind="robustness")))
+
+
+@pytest.mark.parametrize("kind", ["jepa", "supervised"])
+def test_an_objective_that_cannot_train_the_model_is_refused(tiny: dict[str, Any], write: Write, kind: str):
+    tiny["models"]["hand"] = {"kind": "handcrafted"}
+    tiny["runs"]["hand"] = {"base": "jepa", "model": "hand", "objective": {"kind": kind}}
+    assert problem_of(write(tiny)).what == f"runs.hand.objective: '{kind}' cannot train models.hand"
+
+
+def test_a_kind_of_encoder_as_an_objective_is_refused_with_the_way_to_say_it(tiny: dict[str, Any], write: Write):
+    problem = problem_of(write(put(tiny, "runs.random_init.objective", {"kind": "handcrafted"})))
+    assert problem.what == "runs.random_init.objective: 'handcrafted' is a kind of encoder, not an objective"
+    assert "models: {NAME: {kind: handcrafted}}" in problem.mend
+
+
+def test_a_model_without_a_kind_is_a_transformer_and_an_unknown_kind_is_refused(tiny: dict[str, Any], write: Write):
+    assert project.load(write(tiny)).model("tiny").kind == "transformer"
+    assert "did you mean 'transformer'?" in problem_of(write(put(tiny, "models.tiny.kind", "transformers"))).mend
+    assert problem_of(write(put(tiny, "models.tiny", 5))).what == "models.tiny: needs a 'kind'"
 
 
 def test_evaluations_have_bases_too(tiny: dict[str, Any], write: Write):

@@ -32,7 +32,8 @@ def trained(
         tiny["patches"]["flat"] |= patches
         tiny["runs"]["jepa"]["fit"]["steps"] = 2
         for kind in ("handcrafted", "raw_centres"):
-            tiny["runs"][kind] = {"base": "random_init", "objective": {"kind": kind}}
+            tiny["models"][kind] = {"kind": kind}
+            tiny["runs"][kind] = {"base": "random_init", "model": kind}
         params = project.load(write(tiny))
         patchify(params, layout, "flat", "toys")
         pretrain(params, layout, run, 0)
@@ -99,14 +100,15 @@ def test_without_an_encoder_the_command_that_makes_it_is_named(params: Params, l
 OF_MANY = """
 import resource, sys
 import numpy as np, torch
-from jepa3d import batches, config
-from jepa3d.nets import pretrained
-from jepa3d.encoders.transformer import Encoder
+from jepa3d import pretrained
+from jepa3d.encoders import build, transformer
+from jepa3d.params import Scheme
 from jepa3d.stages import embed
+from jepa3d.train import batches
 
 torch.set_num_threads(2)
-scheme = config.Scheme(points=64, levels=[{"num": 16, "size": 8}])
-loaded = pretrained.LoadedEncoder(Encoder(config.Model(width=24, depth=1, heads=1)), scheme, {})
+scheme = Scheme(points=64, levels=[{"num": 16, "size": 8}])
+loaded = pretrained.LoadedEncoder(build(transformer.Config(width=24, depth=1, heads=1)), scheme, {})
 draw = np.random.default_rng(0)
 points = draw.normal(size=(256, 64, 3)).astype(np.float32)
 indices = [draw.integers(64, size=size).astype(np.uint16) for size in ((256, 16), (256, 16, 8))]

@@ -334,10 +334,11 @@ def test_a_part_that_there_is_not_is_a_problem(trained: Params, layout: Layout, 
 def test_a_run_without_weights_to_train_on_is_a_problem(
     trained: Params, layout: Layout, tiny: dict, write: Callable[[Any], Path]
 ):
-    tiny["runs"]["hand"] = {"base": "random_init", "objective": {"kind": "handcrafted"}}
+    tiny["models"]["hand"] = {"kind": "handcrafted"}
+    tiny["runs"]["hand"] = {"base": "random_init", "model": "hand"}
     params = project.load(write(tiny))
     pretrain(params, layout, "hand", 0)
-    with pytest.raises(Problem, match="'handcrafted' has nothing that could be trained on"):
+    with pytest.raises(Problem, match=r"(?s)run 'hand' cannot be evaluated so.*computed, not learned"):
         evaluate(params, layout, "hand", "tuned", 0)
     assert not layout.evaluation("hand", 0, "tuned").exists()
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from jepa3d import pretrained, project
+from jepa3d.encoders import build
 from jepa3d.layout import Layout
 from jepa3d.ops.geometry import farthest_point_sample, gather, knn
 from jepa3d.params import Params
@@ -36,6 +37,7 @@ patches:
   tiny: {points: 64, levels: [{num: 8, size: 8}]}
 models:
   tiny: {width: 12, depth: 1, heads: 3, tokenizer: {widths: [8, 8, 8]}}
+  plain: {kind: handcrafted}
 runs:
   jepa:
     about: the method <under> test
@@ -44,7 +46,7 @@ runs:
     model: tiny
     objective: {kind: jepa}
     fit: {steps: 40}
-  plain: {base: jepa, about: features without learning, objective: {kind: handcrafted}, fit: {steps: 0}}
+  plain: {base: jepa, about: features without learning, model: plain, objective: {kind: random_init}, fit: {steps: 0}}
   unseen: {base: jepa}
 evals:
   probe: {dataset: toys, task: {kind: linear_probe}}
@@ -126,9 +128,8 @@ def forge_features(layout: Layout, run: str, seed: int) -> None:
 
 def forge_encoder(params: Params, layout: Layout, run: str, seed: int) -> None:
     torch.manual_seed(derive(seed, "weights"))
-    model, scheme = params.models["tiny"], params.patches["tiny"]
-    kind = "transformer" if run == "jepa" else "handcrafted"
-    pretrained.save(layout.encoder(run, seed), {"context": pretrained.build(kind, model)}, kind, model, scheme, {})
+    model, scheme = params.model(params.runs[run].model), params.patches["tiny"]
+    pretrained.save(layout.encoder(run, seed), {"context": build(model)}, scheme, {})
 
 
 def curve_text(seed: int) -> str:

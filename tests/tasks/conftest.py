@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from jepa3d import pretrained
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build
 from jepa3d.layout import Layout
 from jepa3d.nets.patches import patchify as patches_of
 from jepa3d.params import Params
@@ -39,7 +39,7 @@ def give(params: Params, layout: Layout, toys: Path, write_canonical: Callable[.
         patchify(params, layout, "flat", "toys")
         torch.manual_seed(0)
         model, scheme = params.models["tiny"], params.patches["flat"]
-        nets = {which: Encoder(model) for which in ("context", "target")}
+        nets = {which: build(model) for which in ("context", "target")}
         with store.open_h5(layout.canonical("toys")) as file:
             patches = patches_of(torch.from_numpy(file["points"][:]), scheme.levels[0])
         for net in nets.values():  # so that BatchNorm knows these shapes, as after a training
@@ -47,7 +47,7 @@ def give(params: Params, layout: Layout, toys: Path, write_canonical: Callable[.
                 norm.momentum = 1.0
             net.tokenizer(patches.groups)
         weights = layout.encoder(run, 0)
-        pretrained.save(weights, nets, pretrained.TRANSFORMER, model, scheme, store.stamp("pretrain", {}))
+        pretrained.save(weights, nets, scheme, store.stamp("pretrain", {}))
         return Encoded(
             weights,
             layout.canonical("toys"),

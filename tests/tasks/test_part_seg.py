@@ -12,16 +12,16 @@ import torch
 
 from jepa3d import pretrained
 from jepa3d.datasets import procedural, shapenetpart
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build, handcrafted, transformer
 from jepa3d.ops.geometry import fps_numba, knn_numba
-from jepa3d.params import Fit, Level, Model, Objective, Run, Scheme, Tokenizer
+from jepa3d.params import Fit, Level, Objective, Run, Scheme, Tokenizer
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.tasks import Encoded, Result, holdout, part_seg
 from jepa3d.tasks.part_seg import Config
 from jepa3d.train import loop, part_labels
 
-MODEL = Model(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
+MODEL = transformer.Config(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
 SCHEME = Scheme(points=64, levels=(Level(num=8, size=8),))
 RUN = Run(data=("toys",), patches="flat", model="tiny", objective=Objective(kind="random_init"),
                  fit=Fit(steps=0))  # fmt: skip
@@ -62,7 +62,7 @@ def written(folder: Path, arrays: dict[str, Any], scheme: Scheme = SCHEME, **abo
         chosen["point"] = np.tile(np.arange(scheme.points), (len(points), 1)).astype(np.uint16)
     store.write_h5(patches, {"centre": centre.astype(np.uint16), "neighbour": near.astype(np.uint16), **chosen}, {})
     torch.manual_seed(0)
-    pretrained.save(weights, {"context": Encoder(MODEL)}, "transformer", MODEL, scheme, {})
+    pretrained.save(weights, {"context": build(MODEL)}, scheme, {})
     return Encoded(weights, canonical, patches, scheme, MODEL, RUN, folder / "state", "one")
 
 
@@ -261,9 +261,8 @@ def test_a_split_without_shapes_is_a_problem(tmp_path: Path, split: str):
 
 
 def test_features_without_tokens_at_three_depths_are_a_problem(given: Encoded):
-    net = pretrained.build("handcrafted", MODEL)
-    pretrained.save(given.encoder, {"context": net}, "handcrafted", MODEL, SCHEME, {})
-    with pytest.raises(Problem, match="needs the tokens of a Transformer"):
+    pretrained.save(given.encoder, {"context": build(handcrafted.Config())}, SCHEME, {})
+    with pytest.raises(Problem, match="'handcrafted': its features are computed, not learned"):
         part_seg.evaluate(given, quick(), seed=0)
 
 

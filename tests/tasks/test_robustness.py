@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from jepa3d import pretrained
+from jepa3d import encoders, plugins, pretrained
+from jepa3d.encoders import build, transformer
 from jepa3d.nets.patches import patchify
 from jepa3d.ops.corruptions import LEVELS, corrupt
 from jepa3d.ops.draws import shape_keys
 from jepa3d.ops.geometry import fps_numba, knn_numba
-from jepa3d.params import Fit, Level, Model, Objective, Run, Scheme, Tokenizer
+from jepa3d.params import Fit, Level, Objective, Run, Scheme, Tokenizer
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.seeds import derive
 from jepa3d.tasks import Encoded, Features, linear_probe, robustness
 from jepa3d.tasks.robustness import CORRUPTIONS, Config, evaluate, subset
 
-MODEL = Model(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
+MODEL = transformer.Config(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
 SCHEME = Scheme(points=64, levels=(Level(num=8, size=8),))
 RUN = Run(
     data=("toys",),
@@ -41,7 +42,8 @@ def written(canonical: Path, kind: str = "transformer", scheme: Scheme = SCHEME)
     patches, weights = canonical.with_name("patches.h5"), canonical.with_name("encoder.safetensors")
     store.write_h5(patches, {"centre": centre.astype(np.uint16), "neighbour": near.astype(np.uint16)}, {})
     torch.manual_seed(0)
-    pretrained.save(weights, {"context": pretrained.build(kind, MODEL)}, kind, MODEL, scheme, {})
+    model = MODEL if kind == "transformer" else plugins.find(encoders, kind).Config()
+    pretrained.save(weights, {"context": build(model)}, scheme, {})
     return Encoded(weights, canonical, patches, scheme, MODEL, RUN, canonical.with_name("state"), "one")
 
 

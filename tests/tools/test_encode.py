@@ -16,9 +16,9 @@ import trimesh
 
 from jepa3d import __main__, load_encoder, project
 from jepa3d.datasets import folder, procedural
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build, transformer
 from jepa3d.layout import Layout
-from jepa3d.params import Level, Model, Scheme, Tokenizer
+from jepa3d.params import Level, Scheme, Tokenizer
 from jepa3d.pretrained import save
 from jepa3d.problem import Problem
 from jepa3d.results import store
@@ -28,7 +28,7 @@ from jepa3d.stages.patchify import patchify
 from jepa3d.stages.pretrain import pretrain
 from jepa3d.tools.encode import Encoded, encode
 
-MODEL = Model(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8)))
+MODEL = transformer.Config(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8)))
 SCHEME = Scheme(points=64, levels=(Level(num=10, size=8),))
 
 
@@ -42,8 +42,8 @@ def encoder(tmp_path: Path) -> Path:
     nets: dict[str, Any] = {}
     for seed, which in enumerate(("context", "target")):
         torch.manual_seed(seed)
-        nets[which] = Encoder(MODEL).eval()
-    save(tmp_path / "encoder.safetensors", nets, "transformer", MODEL, SCHEME, {"verb": "pretrain"})
+        nets[which] = build(MODEL).eval()
+    save(tmp_path / "encoder.safetensors", nets, SCHEME, {"verb": "pretrain"})
     return tmp_path / "encoder.safetensors"
 
 

@@ -16,24 +16,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepa3d import load_encoder
-from jepa3d.encoders.plain import PLAIN
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build, handcrafted, transformer
 from jepa3d.ops.geometry import farthest_point_sample, gather, knn
-from jepa3d.params import Level, Model, Scheme, Tokenizer
+from jepa3d.params import Level, Scheme, Tokenizer
 from jepa3d.pretrained import LoadedEncoder, save
 from jepa3d.problem import Problem
 from jepa3d.tools import export
 
-MODEL = Model(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8)))
+MODEL = transformer.Config(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8)))
 SCHEME = Scheme(points=27, levels=(Level(num=5, size=6),))
 GRID = torch.cartesian_prod(*[torch.arange(3.0)] * 3)[None]  # 27 points, hardly two distances of them differ
 
 
-def loaded(path: Path, model: Model = MODEL) -> LoadedEncoder:
+def loaded(path: Path, model: transformer.Config = MODEL) -> LoadedEncoder:
     torch.manual_seed(0)
-    net = Encoder(model)
+    net = build(model)
     net.tokenizer.train()(torch.randn(50, 8, 3))  # statistics of a BatchNorm that has seen data
-    save(path / "e.safetensors", {"context": net.eval()}, "transformer", model, SCHEME, {"verb": "pretrain"})
+    save(path / "e.safetensors", {"context": net.eval()}, SCHEME, {"verb": "pretrain"})
     return load_encoder(path / "e.safetensors")
 
 
@@ -166,7 +165,7 @@ def test_without_the_extra_it_is_named_before_any_work(tmp_path: Path, monkeypat
 def test_other_endings_and_features_without_weights_are_refused(tmp_path: Path):
     with pytest.raises(Problem, match=r"model\.tflite: no format"):
         export.export(loaded(tmp_path), tmp_path / "model.tflite")
-    plain = LoadedEncoder(PLAIN["handcrafted"](), SCHEME, {"kind": "handcrafted"})
+    plain = LoadedEncoder(build(handcrafted.Config()), SCHEME, {"kind": "handcrafted"})
     for name in ("model.pt", "model.onnx"):
         with pytest.raises(Problem, match="'handcrafted' is not exported"):
             export.export(plain, tmp_path / name)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build, transformer
 from jepa3d.nets.dropout import Dropout
-from jepa3d.params import Model, Tokenizer
+from jepa3d.params import Tokenizer
 from jepa3d.train import distributed
 from jepa3d.train.distributed import ALONE, World
 from jepa3d.train.heads import Classifier
@@ -40,8 +40,8 @@ def test_work_is_shared_whole_and_evenly(count: int, size: int):
 
 
 def test_outside_the_block_layers_are_as_they_were():
-    model = Model(width=24, depth=2, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
-    net = Classifier(Encoder(model), (8,), 3, 0.5)
+    model = transformer.Config(width=24, depth=2, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
+    net = Classifier(build(model), (8,), 3, 0.5)
     with distributed.shared(net, World(1, 2)):
         assert "forward" in vars(net.encoder.tokenizer.point_norm)
         assert net.encoder.blocks[0].share == net.head[3].share == (1, 2)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build, transformer
 from jepa3d.nets.dropout import Dropout
 from jepa3d.nets.patches import Patches
-from jepa3d.params import Model, Tokenizer
+from jepa3d.params import Tokenizer
 from jepa3d.train.heads import Classifier, head
 
 
@@ -27,8 +27,8 @@ def test_without_hidden_layers_the_head_is_linear():
 
 def test_a_classifier_looks_at_the_maximum_and_the_mean_of_the_tokens():
     torch.manual_seed(0)
-    model = Model(width=12, depth=1, heads=2, tokenizer=Tokenizer(widths=(4, 8, 8)))
-    net = Classifier(Encoder(model), (), 3, 0.0).eval()
+    model = transformer.Config(width=12, depth=1, heads=2, tokenizer=Tokenizer(widths=(4, 8, 8)))
+    net = Classifier(build(model), (), 3, 0.0).eval()
     patches = Patches(torch.randn(2, 20, 3), torch.randn(2, 5, 3), torch.randn(2, 5, 4, 3))
     tokens = net.encoder(patches)
     [last] = net.head

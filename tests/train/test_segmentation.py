@@ -9,20 +9,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build, transformer
 from jepa3d.nets.patches import Patches, patchify
 from jepa3d.ops import score
 from jepa3d.ops.propagate import propagate
-from jepa3d.params import Level, Model, Tokenizer
-from jepa3d.train.segmentation import PartObjective, Segmenter, best_allowed, depths, features_at
+from jepa3d.params import Level, Tokenizer
+from jepa3d.train.segmentation import PartObjective, Segmenter, best_allowed
 
-MODEL = Model(width=24, depth=3, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
+MODEL = transformer.Config(width=24, depth=3, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
 LEVEL = Level(num=6, size=4)
 
 
 def segmenter(**options) -> Segmenter:
     torch.manual_seed(0)
-    return Segmenter(Encoder(MODEL), classes=3, parts=5, **options)
+    return Segmenter(build(MODEL), classes=3, parts=5, **options)
 
 
 def cloud(shapes: int = 4, points: int = 30) -> Patches:
@@ -33,14 +33,14 @@ def cloud(shapes: int = 4, points: int = 30) -> Patches:
     ("layers", "expected"), [(12, (3, 7, 11)), (3, (0, 1, 2)), (6, (1, 3, 5)), (4, (1, 2, 3)), (2, (0, 1)), (1, (0,))]
 )
 def test_depths_are_the_ends_of_the_thirds(layers: int, expected: tuple[int, ...]):
-    assert depths(layers) == expected
+    assert transformer.Config(depth=layers).depths == expected
 
 
 @pytest.mark.parametrize("position_at", ["input", "every_block"])
 def test_the_last_depth_is_the_encoders_own_output(position_at: str):
-    encoder = Encoder(MODEL.model_copy(update={"position_at": position_at})).eval()
+    encoder = build(MODEL.model_copy(update={"position_at": position_at})).eval()
     patches = cloud()
-    found = features_at(encoder, patches, (0, 2))
+    found = [tokens for _, tokens in encoder.tokens_at(patches, (0, 2))]
     assert len(found) == 2
     assert torch.equal(found[1], encoder(patches))
     assert not torch.allclose(found[0], found[1])
@@ -51,7 +51,7 @@ def test_linear_layers_before_the_repetition_are_the_published_ones_after_it(mer
     """The head written out as it is published: interpolate, put the point and the shape beside it, then the layers."""
     net = segmenter(merge=merge).eval()
     patches, category = cloud(), torch.tensor([0, 1, 2, 0])
-    found = features_at(net.encoder, patches, net.layers)
+    found = [tokens for _, tokens in net.encoder.tokens_at(patches, net.layers)]
     tokens = torch.cat(found, -1) if merge == "concat" else sum(found) / 3
     x = torch.cat([propagate(tokens, patches.centres, patches.points), patches.points], -1)
     x = x @ torch.cat([net.lift.weight, net.lift_xyz.weight], 1).T
@@ -68,7 +68,7 @@ def test_linear_layers_before_the_repetition_are_the_published_ones_after_it(mer
 
 
 def test_widths_at_the_papers_size_are_the_published_ones():
-    paper = Segmenter(Encoder(Model()), classes=16, parts=50)
+    paper = Segmenter(build(transformer.Config()), classes=16, parts=50)
     assert paper.layers == (3, 7, 11)
     assert (paper.lift.in_features + paper.lift_xyz.in_features, paper.lift.out_features) == (1155, 1536)
     assert paper.deep.out_features == 1024

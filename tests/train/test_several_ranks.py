@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from jepa3d import pretrained
-from jepa3d.encoders.transformer import Encoder
+from jepa3d.encoders import build, transformer
 from jepa3d.objectives import jepa, supervised
-from jepa3d.params import Augment, Fit, Jitter, Level, Model, Objective, Run, Scheme, Tokenizer
+from jepa3d.params import Augment, Fit, Jitter, Level, Objective, Run, Scheme, Tokenizer
 from jepa3d.results import store
 from jepa3d.tasks import Encoded, Result, finetune, part_seg
 from jepa3d.train import distributed, loop, tuning
@@ -32,7 +32,7 @@ from jepa3d.train.objective import Base, Loss
 pytestmark = pytest.mark.slow
 SIZE = 4  # with two, every order of summation gives the same bits
 SHARES = (slice(0, 5), slice(5, 7), slice(7, 8), slice(8, 12))  # of twelve rows
-MODEL = Model(width=24, depth=2, heads=2, drop_path=0.3, tokenizer=Tokenizer(widths=(8, 16, 16)))
+MODEL = transformer.Config(width=24, depth=2, heads=2, drop_path=0.3, tokenizer=Tokenizer(widths=(8, 16, 16)))
 
 
 class Double(Stream):
@@ -181,7 +181,7 @@ def encoded(folder: Path, world: World) -> Encoded:
         store.write_h5(canonical, shapes, {}, config={"kind": "folder"}, **about)
         near = centre[:, :, None] + np.arange(4)
         store.write_h5(patches, {"centre": centre.astype(np.uint16), "neighbour": near.astype(np.uint16)}, {})
-        pretrained.save(weights, {"context": Encoder(MODEL)}, "transformer", MODEL, scheme, {})
+        pretrained.save(weights, {"context": build(MODEL)}, scheme, {})
     world.wait()
     run = Run(data=("shapes",), patches="flat", model="tiny", objective=Objective(kind="jepa"), fit=Fit(steps=9))
     return Encoded(weights, canonical, patches, scheme, MODEL, run, folder / "tuned", "one", world)

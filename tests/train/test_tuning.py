@@ -9,21 +9,21 @@ import pytest
 import torch
 
 from jepa3d import pretrained
-from jepa3d.encoders.transformer import Encoder
-from jepa3d.params import Fit, Level, Model, Scheme, Tokenizer, Tune, TuneFit
+from jepa3d.encoders import build, handcrafted, transformer
+from jepa3d.params import Fit, Level, Scheme, Tokenizer, Tune, TuneFit
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.train import loop, tuning
 from jepa3d.train.batches import Batch
 from jepa3d.train.heads import Classifier
 
-MODEL = Model(width=12, depth=2, heads=2, tokenizer=Tokenizer(widths=(4, 8, 8)))
+MODEL = transformer.Config(width=12, depth=2, heads=2, tokenizer=Tokenizer(widths=(4, 8, 8)))
 SCHEME = Scheme(points=16, levels=(Level(num=4, size=4),))
 
 
-def saved(path: Path, model: Model = MODEL) -> Path:
+def saved(path: Path, model: transformer.Config = MODEL) -> Path:
     torch.manual_seed(1)
-    pretrained.save(path, {"context": Encoder(model)}, pretrained.TRANSFORMER, model, SCHEME, {})
+    pretrained.save(path, {"context": build(model)}, SCHEME, {})
     return path
 
 
@@ -35,12 +35,12 @@ def small(**settings: object) -> Tune:
 
 
 def test_every_parameter_has_the_learning_rate_of_its_layer():
-    factors = tuning.lr_factors(Encoder(MODEL), scale=0.1, decay=0.5)
+    factors = tuning.lr_factors(build(MODEL), scale=0.1, decay=0.5)
     by_layer = {"tokenizer": 0, "position": 0, "blocks.0": 1, "blocks.1": 2, "norm": 3}
     for name, factor in factors.items():
         [layer] = [number for start, number in by_layer.items() if name.startswith(start + ".")]
         assert factor == pytest.approx(0.1 * 0.5 ** (3 - layer)), name
-    assert set(factors) == {name for name, _ in Encoder(MODEL).named_parameters()}
+    assert set(factors) == {name for name, _ in build(MODEL).named_parameters()}
 
 
 def test_the_optimiser_has_the_groups_that_the_factors_say(tmp_path: Path):
@@ -86,7 +86,7 @@ def test_an_epoch_is_the_whole_batches_that_the_shapes_fill(shapes: int, batch: 
 
 
 def test_the_better_accuracy_is_kept_then_the_lower_loss_then_the_earlier_epoch():
-    tuned = tuning.Tuned(Classifier(Encoder(MODEL), (), 2, 0.0), 0.0, {}, choose=True)
+    tuned = tuning.Tuned(Classifier(build(MODEL), (), 2, 0.0), 0.0, {}, choose=True)
     for step, (accuracy, loss) in enumerate([(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1)], 1):
         with torch.no_grad():
             tuned.net.head[0].bias.fill_(step)
@@ -97,7 +97,7 @@ def test_the_better_accuracy_is_kept_then_the_lower_loss_then_the_earlier_epoch(
 
 def test_the_loss_is_the_smoothed_cross_entropy():
     torch.manual_seed(0)
-    net = Classifier(Encoder(MODEL), (), 4, 0.0)
+    net = Classifier(build(MODEL), (), 4, 0.0)
     tuned = tuning.Tuned(net, 0.2, {}, choose=False)
     batch = Batch(
         torch.randn(3, 16, 3), torch.arange(4).expand(3, 4), torch.arange(16).view(4, 4).expand(3, 4, 4),
@@ -131,7 +131,7 @@ def test_other_drop_path_and_pooling_are_no_other_size(tmp_path: Path):
 
 def test_features_that_are_computed_cannot_be_trained_on(tmp_path: Path):
     path = tmp_path / "e.safetensors"
-    pretrained.save(path, {"context": pretrained.build("handcrafted", MODEL)}, "handcrafted", MODEL, SCHEME, {})
+    pretrained.save(path, {"context": build(handcrafted.Config())}, SCHEME, {})
     with pytest.raises(Problem, match="'handcrafted' has nothing that could be trained on"):
         tuning.classifier(path, MODEL, small(), 3, 0, pretrained=False)
 
@@ -147,7 +147,7 @@ def test_a_file_that_is_no_encoder_of_ours_is_a_problem(tmp_path: Path, damage: 
         path.unlink()
     else:
         tensors, metadata = store.read_tensors(path)
-        store.write_tensors(path, tensors, metadata | {"format": "jepa3d.encoder/2"})
+        store.write_tensors(path, tensors, metadata | {"format": "jepa3d.encoder/9"})
     with pytest.raises(Problem, match=str(path)):
         tuning.classifier(path, MODEL, small(), 3, 0, pretrained=True)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.patches import Patches
 from jepa3d.ops.descriptors import handcrafted
 
 
-class RawCentres(nn.Module):
-    """The coordinates of the patch centres, in the order of farthest point sampling."""
+class RawCentres(Encoder):
+    """A patch's token is its centre, a shape's feature all of them."""
 
     def forward(self, patches: Patches) -> Float[Tensor, "B N 3"]:
         return patches.centres
@@ -19,14 +20,11 @@ class RawCentres(nn.Module):
         return tokens.flatten(1)
 
 
-class Handcrafted(nn.Module):
-    """Quantiles of distances, radii and heights of the whole cloud: 1 token of 129 numbers."""
+class Handcrafted(Encoder):
+    """1 token of 129 numbers for the whole cloud."""
 
     def forward(self, patches: Patches) -> Float[Tensor, "B 1 F"]:
         return handcrafted(patches.points)[:, None]
 
     def pool(self, tokens: Float[Tensor, "B 1 F"]) -> Float[Tensor, "B F"]:
         return tokens[:, 0]
-
-
-PLAIN: dict[str, type[nn.Module]] = {"raw_centres": RawCentres, "handcrafted": Handcrafted}
