@@ -137,9 +137,12 @@ def _check_encoders(params: Params, tasks: ModuleType) -> None:
 
 
 def check_pair(params: Params, tasks: ModuleType, run: str, name: str) -> None:
-    """A Problem for an evaluation that the encoder of a run cannot have."""
-    entry, model = params.evaluation(name), params.model(params.pick("runs", run).model)
-    if entry.needs == "encoder" and entry.patches is not None:
+    """A Problem for an evaluation that reads the encoder, and that the encoder of a run cannot have."""
+    entry = params.evaluation(name)
+    if entry.needs == "features":
+        return
+    model = params.model(params.pick("runs", run).model)
+    if entry.patches is not None:
         check_levels(params, run, entry.patches, f"evals.{name}.patches")
     unfit = getattr(plugins.find(tasks, entry.settings.kind), "unfit", lambda *_: None)
     if (why := unfit(entry.settings, model)) is not None:

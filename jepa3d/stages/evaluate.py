@@ -80,7 +80,6 @@ def evaluate(params: Params, layout: Layout, run: str, name: str, seed: int, par
     says so; the first one writes. Raises fit.Stopped when a signal stops a training.
     """
     asked = Asked(params, layout, run, name, seed)
-    check_pair(params, tasks, run, name)
     if part is not None:
         _check_part(asked, part)
         _compute_part(asked, part, *_encoded(asked))
@@ -178,6 +177,7 @@ def _write(asked: Asked, found: Found) -> None:
 def _encoded(asked: Asked, hashed: bool = True) -> tuple[Encoded, dict[str, Any]]:
     """What a task that trains on gets, and its stamp; the patches are of the evaluation's scheme, else the run's."""
     params, layout, entry = asked.params, asked.layout, asked.entry
+    check_pair(params, tasks, asked.run, asked.name)
     row: Run = params.pick("runs", asked.run)
     scheme = entry.patches or row.patches
     encoder = layout.encoder(asked.run, asked.seed)
