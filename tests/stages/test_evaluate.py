@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from jepa3d import plugins, project, tasks
+from jepa3d.encoders import transformer
 from jepa3d.layout import Layout
 from jepa3d.params import FrozenModel, Params
 from jepa3d.params.load import evaluation
@@ -52,14 +53,15 @@ def params_with(entries: dict) -> Params:
                 "studies": {"demo": {"runs": ["jepa"], "evals": list(entries), "seeds": [0]}},
                 "datasets": {"toys": {"kind": "folder"}},
                 "patches": {"flat": {}, "dense": {"points": 2048}},
-                "models": {"small": {"width": 96, "depth": 2, "heads": 4}},
+                "models": {},
                 "runs": {"jepa": run},
                 "evals": {name: {"dataset": "toys", "task": task} for name, task in entries.items()},
             }
         )
     )
     evals = {name: evaluation(tasks, name, entry, "params.yaml") for name, entry in params.evals.items()}
-    return params.model_copy(update={"evals": evals})
+    models = {"small": transformer.Config(width=96, depth=2, heads=4)}
+    return params.model_copy(update={"evals": evals, "models": models})
 
 
 def features(path: Path, target: bool = True, **changes) -> dict:

@@ -274,7 +274,7 @@ def test_a_mistake_is_a_problem_and_nothing_is_written(
     [
         (lambda whole: whole[: len(whole) // 2], "cannot be read"),
         (lambda whole: b"PK\x03\x04 an archive", "cannot be read"),
-        (lambda whole: whole.replace(b"encoder/1", b"encoder/2"), "an encoder of another version"),
+        (lambda whole: whole.replace(b"encoder/2", b"encoder/9"), "an encoder of another version"),
         (lambda whole: whole.replace(b'\\"width\\": 24', b'\\"width\\": 48'), "do not fit the model"),
     ],
     ids=["truncated", "not ours", "another format version", "another size"],
