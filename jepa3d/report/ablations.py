@@ -102,7 +102,9 @@ def difference(study: Study, a: Match, b: Match, metric: str) -> tuple[Interval,
     first, second = study.outcomes[a.run][a.evaluation], study.outcomes[b.run][b.evaluation]
     seeds = [seed for seed in first if seed in second]
     interval = numbers.paired_interval([first[seed] for seed in seeds], [second[seed] for seed in seeds], metric)
-    spread = numbers.spread([100 * (first[seed].metrics[metric] - second[seed].metrics[metric]) for seed in seeds])
+    spread = numbers.spread(
+        [100 * (first[seed].metrics[metric].value - second[seed].metrics[metric].value) for seed in seeds]
+    )
     return Interval(spread.mean, 100 * interval.low, 100 * interval.high, spread.n), spread.std
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from jepa3d.report import charts, numbers
 from jepa3d.report.shapes import Cloud
-from jepa3d.report.study import Outcome, Study
+from jepa3d.report.study import Study
+from jepa3d.results.finding import Example, Finding
 
 MOST_POINTS = 1024  # of a segmented shape on the page
 PARTS = ("#3b6fd4", "#e69f00", "#009e73", "#c2477f", "#8a63d2", "#0a88c2", "#c9b400", "#6b4a2b")
@@ -58,14 +59,15 @@ def few_shot_folds(study: Study) -> list[Folds]:
     """Every fold as a dot, for every few-shot evaluation and each of its classifiers."""
     found = []
     for name in study.evals:
-        for metric in numbers.folds(study.first(name)):
+        for metric in study.first(name).folds:
             rows = [_fold_row(study, name, run, metric) for run in study.runs_of(name)]
             found.append(Folds(name, metric, rows))
     return found
 
 
 def _fold_row(study: Study, name: str, run: str, metric: str) -> charts.Dots:
-    values = [100 * value for outcome in study.of(run, name) for value in numbers.folds(outcome).get(metric, [])]
+    times = numbers.factor(study.first(name).metrics[metric].unit)
+    values = [times * value for outcome in study.of(run, name) for value in outcome.folds.get(metric, ())]
     of_all = numbers.spread(values)
     return charts.Dots(run, values, of_all.mean, of_all.std, "")
 
@@ -74,16 +76,14 @@ def robustness(study: Study) -> dict[str, list[Curves]]:
     """Evaluation -> one chart for each corruption: accuracy against severity, a line for each run (mean of seeds)."""
     found: dict[str, list[Curves]] = {}
     for name in study.evals:
-        details = study.first(name).details
-        for kind in details.get("curves", {}):
+        for place, one in enumerate(study.first(name).details.corruptions):
             lines = []
             for number, run in enumerate(study.runs_of(name)):
-                y = 100 * np.mean([outcome.details["curves"][kind] for outcome in study.of(run, name)], axis=0)
-                lines.append(charts.Line(run, range(len(y)), y.tolist(), number))
-            levels = ", ".join(f"{level:g}" for level in details.get("levels", {}).get(kind, ())[1:])
-            unit = details.get("units", {}).get(kind, "")
-            about = f"Severity 1 to {len(lines[0].x) - 1}: {levels} ({unit})." if levels else ""
-            found.setdefault(name, []).append(Curves(kind, about, lines, len(lines[0].x) - 1))
+                scores = [outcome.details.corruptions[place].scores for outcome in study.of(run, name)]
+                lines.append(charts.Line(run, range(len(one.scores)), (100 * np.mean(scores, axis=0)).tolist(), number))
+            levels = ", ".join(f"{level:g}" for level in one.levels[1:])
+            about = f"Severity 1 to {len(one.levels) - 1}: {levels} ({one.unit})."
+            found.setdefault(name, []).append(Curves(one.kind, about, lines, len(one.levels) - 1))
     return found
 
 
@@ -103,49 +103,48 @@ def tunings(study: Study) -> dict[str, list[Curves]]:
     return found
 
 
-TUNED = (("validation", "test"), ("held_out_instance_miou", "test_instance_miou"))
-
-
-def _tuning_lines(outcome: Outcome, seed: int, number: int) -> list[charts.Line]:
-    rows: Sequence[Mapping[str, Any]] = outcome.details.get("curve", ())
-    lines = []
-    for keys in TUNED:
-        for key, dashed in zip(keys, (False, True), strict=True):
-            points = [(row.get("epoch", row["step"]), 100 * row[key]) for row in rows if key in row]
-            if points:
-                x, y = zip(*points, strict=True)
-                lines.append(charts.Line(f"seed {seed}, {'test' if dashed else 'held out'}", x, y, number, dashed))
-    return lines
+def _tuning_lines(outcome: Finding, seed: int, number: int) -> list[charts.Line]:
+    curve = outcome.details.curve
+    if curve is None:
+        return []
+    times = numbers.factor(outcome.metrics[curve.metric].unit)
+    looks = [(look.step if look.epoch is None else look.epoch, look) for look in curve.looks]
+    held = [(at, times * look.held_out) for at, look in looks if look.held_out is not None]
+    test = [(at, times * look.test) for at, look in looks]
+    return [
+        charts.Line(f"seed {seed}, {title}", [x for x, _ in points], [y for _, y in points], number, title == "test")
+        for title, points in (("held out", held), ("test", test))
+        if points
+    ]
 
 
 def segmentations(study: Study) -> list[Segmentation]:
     """For every part segmentation: shapes of its best run's first seed, and all runs' scores by category."""
     found = []
     for name in study.evals:
-        if not study.first(name).details.get("examples"):
+        if not study.first(name).details.examples:
             continue
         best = next(run for run, cell in numbers.column(study, name).items() if cell.best)
         seed, outcome = next(iter(study.outcomes[best][name].items()))
-        shapes = [segmented(example) for example in outcome.details["examples"]]
+        shapes = [segmented(example) for example in outcome.details.examples]
         runs = study.runs_of(name)
         found.append(Segmentation(name, best, seed, shapes, runs, _categories(study, name, runs)))
     return found
 
 
-def segmented(example: Mapping[str, Any]) -> Segmented:
+def segmented(example: Example) -> Segmented:
     """One example of a finding as three coloured clouds in the unit sphere."""
-    points = np.asarray(example["points"], np.float64)
-    truth, predicted = np.asarray(example["truth"]), np.asarray(example["predicted"])
+    points = np.asarray(example.points, np.float64)
+    truth, predicted = np.asarray(example.truth), np.asarray(example.predicted)
     rows = np.linspace(0, len(points) - 1, min(MOST_POINTS, len(points))).astype(int)
     points, truth, predicted = points[rows], truth[rows], predicted[rows]
     points = points - (points.min(0) + points.max(0)) / 2
     points /= max(float(np.linalg.norm(points, axis=1).max()), 1e-9)
-    names = {int(part): str(name) for part, name in example.get("parts", {}).items()}
+    names = example.parts
     colour = {part: PARTS[place % len(PARTS)] for place, part in enumerate(sorted(names))}
     wrong = (predicted != truth) & (truth >= 0)
-    title = f"{example['class']}, IoU {100 * example['iou']:.0f} %" if "iou" in example else str(example["class"])
     return Segmented(
-        title,
+        f"{example.category}, IoU {100 * example.iou:.0f} %",
         {names[part]: colour[part] for part in sorted(names)},
         (
             Cloud("truth", points, _colours(truth, colour)),
@@ -161,13 +160,13 @@ def _colours(part: NDArray[Any], colour: Mapping[int, str]) -> tuple[str, ...]:
 
 def _categories(study: Study, name: str, runs: Sequence[str]) -> list[tuple[str, int, list[str]]]:
     """Mean IoU of every category, mean over the seeds, for each run; in percent."""
-    of = {run: [outcome.details.get("per_class", {}) for outcome in study.of(run, name)] for run in runs}
+    of = {run: [outcome.details.per_class for outcome in study.of(run, name)] for run in runs}
     first = of[runs[0]][0]
     return [
         (
             category,
-            int(about.get("shapes", 0)),
-            [_mean_of([seed[category]["miou"] for seed in of[run]]) for run in runs],
+            about.shapes,
+            [_mean_of([seed[category].miou for seed in of[run]]) for run in runs],
         )
         for category, about in first.items()
     ]

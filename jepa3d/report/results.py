@@ -8,9 +8,10 @@ import numpy as np
 
 from jepa3d.params import Params
 from jepa3d.report import charts, numbers, published, recipes
-from jepa3d.report.numbers import CHANCE, CHOICES, EMA, Cell, is_share, shown
+from jepa3d.report.numbers import CHOICES, Cell, factor, shown, unit_text
 from jepa3d.report.study import Study
 from jepa3d.report.tables import benchmarks
+from jepa3d.results.finding import SHARE
 
 
 def groups(params: Params, study: Study) -> list[dict[str, Any]]:
@@ -30,7 +31,7 @@ def result_column(params: Params, study: Study, name: str) -> dict[str, Any]:
     """One evaluation: its cells, its dot plot, what it means and how it was measured."""
     first = study.first(name)
     cells = numbers.column(study, name)
-    share = is_share(first.headline, [value for cell in cells.values() for value in cell.context.values])
+    unit = first.main.unit
     best = next(run for run, cell in cells.items() if cell.best)
     shapes = numbers.shape_scores(study.of(best, name), first.headline)
     return {
@@ -38,19 +39,20 @@ def result_column(params: Params, study: Study, name: str) -> dict[str, Any]:
         "dataset": params.evals[name].dataset,
         "task": params.evals[name].task["kind"],
         "headline": first.headline,
-        "unit": " %" if share else "",
-        "cells": {run: _cell(study, name, run, cell, share) for run, cell in cells.items()},
-        "chance": _chance(study, name, share),
+        "unit": unit_text(unit),
+        "higher": first.main.higher_is_better,
+        "cells": {run: _cell(study, name, run, cell, unit) for run, cell in cells.items()},
+        "chance": _chance(study, name, unit),
         "best": best,
         "tied": [run for run, cell in cells.items() if cell.tied],
         "unjudged": [run for run, cell in cells.items() if run != best and not cell.judged],
         "protocol": first.protocol,
         "notes": sorted({note for run in cells for found in study.of(run, name) for note in found.notes}),
-        "test": len(shapes) if shapes is not None else first.scored,
+        "test": len(shapes) if shapes is not None else first.main.shapes,
         "sampling": _sampling(cells[best].context.mean, len(first.truth)) if first.predicted is not None else None,
         "chart": charts.dot_plot(
-            result_dots(study, name), " %" if share else "", f"{name}: {first.headline} of every run",
-            {"chance": 100 * chance} if share and (chance := _chance_of(study, name)) is not None else {},
+            result_dots(study, name), f" {unit_text(unit)}", f"{name}: {first.headline} of every run",
+            {} if (chance := _chance_of(study, name)) is None else {"chance": factor(unit) * chance},
         ),
     }  # fmt: skip
 
@@ -58,14 +60,13 @@ def result_column(params: Params, study: Study, name: str) -> dict[str, Any]:
 def result_dots(study: Study, name: str) -> list[charts.Dots]:
     """The rows of an evaluation's dot plot, in the order of the study; shares in percent."""
     cells = numbers.column(study, name)
-    headline = study.first(name).headline
-    factor = 100.0 if is_share(headline, [value for cell in cells.values() for value in cell.context.values]) else 1.0
+    times = factor(study.first(name).main.unit)
     return [
         charts.Dots(
             run,
-            [factor * value for value in cell.context.values],
-            factor * cell.context.mean,
-            factor * cell.context.std,
+            [times * value for value in cell.context.values],
+            times * cell.context.mean,
+            times * cell.context.std,
             "best" if cell.best else "tied" if cell.tied else "",
         )
         for run, cell in cells.items()
@@ -74,23 +75,23 @@ def result_dots(study: Study, name: str) -> list[charts.Dots]:
 
 def axis_title(study: Study, name: str) -> str:
     """The headline metric of an evaluation and its unit."""
-    headline = study.first(name).headline
-    values = [found.metrics[headline] for run in study.runs_of(name) for found in study.of(run, name)]
-    return headline.replace("_", " ") + (", %" if is_share(headline, values) else "")
+    first = study.first(name)
+    unit = unit_text(first.main.unit)
+    return first.headline.replace("_", " ") + (f", {unit}" if unit else "")
 
 
-def _cell(study: Study, name: str, run: str, cell: Cell, share: bool) -> dict[str, Any]:
+def _cell(study: Study, name: str, run: str, cell: Cell, unit: str) -> dict[str, Any]:
     seeds = study.seeds_of(run, name)
 
     def text(found: numbers.Spread) -> dict[str, str]:
-        values = ", ".join(shown(value, share, 2) for value in found.values)
+        values = ", ".join(shown(value, unit, 2) for value in found.values)
         return {
-            "mean": shown(found.mean, share),
-            "std": shown(found.std, share) if found.n > 1 else "",
+            "mean": shown(found.mean, unit),
+            "std": shown(found.std, unit) if found.n > 1 else "",
             "values": f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}: {values}",
         }
 
-    ends = f"{shown(cell.interval.low, share)} to {shown(cell.interval.high, share)}"
+    ends = f"{shown(cell.interval.low, unit)} to {shown(cell.interval.high, unit)}"
     return {
         **text(cell.context),
         "n": cell.context.n,
@@ -106,9 +107,9 @@ def _chance_of(study: Study, name: str) -> float | None:
     return numbers.chance(study.of(study.runs_of(name)[0], name))
 
 
-def _chance(study: Study, name: str, share: bool) -> str:
+def _chance(study: Study, name: str, unit: str) -> str:
     found = _chance_of(study, name)
-    return shown(found, share) if found is not None else "–"
+    return shown(found, unit) if found is not None else "–"
 
 
 def _sampling(share: float, shapes: int) -> str:
@@ -121,16 +122,16 @@ def chosen_epochs(study: Study) -> list[dict[str, Any]]:
     found = []
     for name in study.evals:
         first = study.first(name)
-        base = first.headline
-        keys = [suffix for suffix in CHOICES if base + suffix in first.metrics]
+        keys = [first.headline, *(key for choice in CHOICES if (key := first.variant(first.headline, chosen=choice)))]
         if len(keys) < 2:
             continue
         rows = {}
         for run in study.runs_of(name):
-            spreads = [numbers.metric(study.of(run, name), base + suffix) for suffix in keys]
-            rows[run] = [_spread_text(of, True) for of in spreads]
-        titles = [CHOICES[suffix] for suffix in keys]
-        found.append({"name": name, "metric": base, "titles": titles, "rows": rows})
+            spreads = [numbers.metric(study.of(run, name), key) for key in keys]
+            rows[run] = [_spread_text(of, first.main.unit) for of in spreads]
+        chosen = {key: first.metrics[key].chosen for key in keys}
+        titles = [(key, "") if choice is None else CHOICES[choice] for key, choice in chosen.items()]
+        found.append({"name": name, "metric": first.headline, "titles": titles, "rows": rows})
     return found
 
 
@@ -138,21 +139,21 @@ def other_metrics(study: Study, name: str) -> dict[str, Any]:
     """All metrics but the headline and its EMA twin, for the folded table."""
     first, runs = study.first(name), study.runs_of(name)
     keys = list(dict.fromkeys(key for run in runs for found in study.of(run, name) for key in found.metrics))
-    keys = [key for key in keys if key not in (first.headline, first.headline + EMA, CHANCE)]
+    keys = [key for key in keys if key not in (first.headline, first.variant(first.headline, encoder="target"))]
     rows = []
     for key in keys:
         found = {run: numbers.metric(study.of(run, name), key) for run in runs}
-        share = is_share(key, [value for of in found.values() if of for value in of.values])
-        rows.append(
-            {"name": key, "unit": "%" if share else "", "cells": [_spread_text(found[run], share) for run in runs]}
-        )
+        units = {one.metrics[key].unit for run in runs for one in study.of(run, name) if key in one.metrics}
+        unit = units.pop() if len(units) == 1 else ""
+        cells = [_spread_text(found[run], unit) for run in runs]
+        rows.append({"name": key, "unit": unit_text(unit), "cells": cells})
     return {"name": name, "runs": runs, "rows": rows}
 
 
-def _spread_text(found: numbers.Spread | None, share: bool) -> str:
+def _spread_text(found: numbers.Spread | None, unit: str) -> str:
     if found is None:
         return "–"
-    return shown(found.mean, share) + (f" ± {shown(found.std, share)}" if found.n > 1 else "")
+    return shown(found.mean, unit) + (f" ± {shown(found.std, unit)}" if found.n > 1 else "")
 
 
 def paired(study: Study) -> list[dict[str, Any]]:
@@ -194,7 +195,7 @@ def _own_row(run: str, found: numbers.Spread) -> dict[str, Any]:
     note = f"{found.n} seed{'s' if found.n > 1 else ''}"
     return {
         "method": run,
-        "value": _spread_text(found, True),
+        "value": _spread_text(found, SHARE),
         "source": "this study",
         "note": note,
         "ours": True,

@@ -30,10 +30,9 @@ def scores(study: Study) -> Rows:
     rows = [["evaluation", "run", "score"]]
     for name in study.evals:
         for run in study.runs_of(name):
-            headline = study.first(name).headline
-            values = [found.metrics[headline] for found in study.of(run, name)]
-            mean = numbers.spread(values).mean * (100 if numbers.is_share(headline, values) else 1)
-            rows.append([f"{name}: {headline}", run, f"{mean:.6g}"])
+            first = study.first(name)
+            mean = numbers.headline(study.of(run, name)).mean * numbers.factor(first.main.unit)
+            rows.append([f"{name}: {first.headline}", run, f"{mean:.6g}"])
     return rows
 
 

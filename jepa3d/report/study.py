@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,36 +12,8 @@ from numpy.typing import NDArray
 from jepa3d.layout import Layout
 from jepa3d.params import Params
 from jepa3d.problem import Problem
-from jepa3d.results import store
-
-
-class Outcome(NamedTuple):
-    """One evaluation of one run with one seed."""
-
-    metrics: dict[str, float]
-    headline: str  # the metric that the result table shows
-    protocol: str
-    notes: tuple[str, ...]  # what the task had to leave out or wants said
-    predicted: NDArray[np.int64] | None  # [n], where the task makes one prediction per shape
-    truth: NDArray[np.int64]  # [n]
-    ids: tuple[str, ...]
-    classes: tuple[str, ...]
-    provenance: dict[str, Any]
-    details: Mapping[str, Any] = MappingProxyType(
-        {}
-    )  # what a task says beyond numbers: a training's curve, the folds' accuracies
-
-    subset: int | None = None  # how many of the test shapes were scored, where not all were
-
-    @property
-    def scored(self) -> int:
-        """Test shapes behind the numbers."""
-        return len(self.truth) if self.subset is None else min(self.subset, len(self.truth))
-
-    @property
-    def correct(self) -> NDArray[np.float64] | None:
-        """1 where the prediction is right, 0 where it is not."""
-        return None if self.predicted is None else (self.predicted == self.truth).astype(np.float64)
+from jepa3d.results import finding, store
+from jepa3d.results.finding import Finding
 
 
 class Embedding(NamedTuple):
@@ -70,13 +40,13 @@ class Study(NamedTuple):
     runs: tuple[str, ...]
     evals: tuple[str, ...]
     seeds: tuple[int, ...]
-    outcomes: dict[str, dict[str, dict[int, Outcome]]]  # run -> eval -> seed; only what is part of the study
+    outcomes: dict[str, dict[str, dict[int, Finding]]]  # run -> eval -> seed; only what is part of the study
     trainings: dict[str, dict[int, Training]]  # run -> seed
     embeddings: dict[str, Embedding]  # run -> its first seed's, of `mapped`
     mapped: str | None  # the data set of the embeddings: that of the first evaluation on frozen features
     audits: dict[str, dict[str, Any]]  # data set -> its audit
 
-    def of(self, run: str, name: str) -> tuple[Outcome, ...]:
+    def of(self, run: str, name: str) -> tuple[Finding, ...]:
         """One outcome per seed; () where the study does not evaluate this run so."""
         return tuple(self.outcomes[run].get(name, {}).values())
 
@@ -87,7 +57,7 @@ class Study(NamedTuple):
         """The runs that the study evaluates by `name`; never empty."""
         return tuple(run for run in self.runs if name in self.outcomes[run])
 
-    def first(self, name: str) -> Outcome:
+    def first(self, name: str) -> Finding:
         """Any outcome of an evaluation: its headline, protocol and classes are the same for all."""
         return self.of(self.runs_of(name)[0], name)[0]
 
@@ -100,7 +70,7 @@ def read(params: Params, layout: Layout) -> Study:
     datasets = dict.fromkeys(
         [params.evals[name].dataset for name in evals] + [data for run in runs for data in params.runs[run].data]
     )
-    outcomes: dict[str, dict[str, dict[int, Outcome]]] = {run: {} for run in runs}
+    outcomes: dict[str, dict[str, dict[int, Finding]]] = {run: {} for run in runs}
     for run, name, seed in sorted(chosen.cells(), key=lambda cell: (evals.index(cell.evaluation), cell.seed)):
         outcomes[run].setdefault(name, {})[seed] = outcome(layout, run, seed, name)
     trainings: dict[str, dict[int, Training]] = {run: {} for run in runs}
@@ -151,45 +121,24 @@ def first_seed(params: Params, run: str) -> int:
     return min(seed for trained, seed in params.chosen.trainings() if trained == run)
 
 
-def outcome(layout: Layout, run: str, seed: int, name: str) -> Outcome:
-    path = layout.evaluation(run, seed, name)
-    present(path, f"jepa3d evaluate {run} {name} --seed {seed}")
-    data = store.read_json(path)
-    try:
-        headline = data["headline"]
-        return Outcome(
-            {headline: float(data["metrics"][headline]), **meaningful(data["metrics"])},
-            headline,
-            data["protocol"],
-            tuple(data.get("notes", ())),
-            None if data["predicted"] is None else np.asarray(data["predicted"], np.int64),
-            np.asarray(data["truth"] or [], np.int64),
-            tuple(map(str, data["ids"] or ())),
-            tuple(data["classes"] or ()),
-            data["provenance"],
-            data.get("details") or {},
-            data.get("task", {}).get("shapes"),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise Problem(
-            f"{path}: not an evaluation of this version ({error!r})",
-            "it was written by other code, or by hand",
-            f"remove it and run: jepa3d evaluate {run} {name} --seed {seed}",
-        ) from None
-
-
-def meaningful(metrics: dict[str, Any]) -> dict[str, float]:
-    """All metrics but the EMA twins of those that no encoder has a part in."""
-    return {key: float(value) for key, value in metrics.items() if key not in ("majority_ema", "queries_ema")}
+def outcome(layout: Layout, run: str, seed: int, name: str) -> Finding:
+    path, command = layout.evaluation(run, seed, name), f"jepa3d evaluate {run} {name} --seed {seed}"
+    present(path, command)
+    return finding.read(path, command)
 
 
 def training(layout: Layout, run: str, seed: int) -> Training:
-    """The lines of a training curve that belong to a step, the last one where a resumed run wrote a step twice; and
-    the line that says what it cost."""
+    """A row for each step of a training curve, and what the training cost.
+
+    The lines of one step are one row: the loop's, the monitor's. Where a resumed run wrote a step twice, the later
+    line counts."""
     path = layout.curve(run, seed)
     present(path, f"jepa3d pretrain {run} --seed {seed}")
     lines = store.read_jsonl(path)
-    rows = {line["step"]: line for line in lines if isinstance(line.get("step"), int) and "cost" not in line}
+    rows: dict[int, dict[str, Any]] = {}
+    for line in lines:
+        if isinstance(line.get("step"), int) and "cost" not in line:
+            rows.setdefault(line["step"], {}).update(line)
     cost: dict[str, Any] = next((line["cost"] for line in reversed(lines) if isinstance(line.get("cost"), dict)), {})
     return Training([rows[step] for step in sorted(rows)], cost)
 
@@ -227,11 +176,12 @@ def fingerprint(study: Study) -> str:
     """A short hash over every evaluation's stamp: equal for two reports that show the same results."""
     digest = hashlib.sha256()
     for evaluation in all_outcomes(study):
-        digest.update(repr((sorted(evaluation.provenance.items(), key=str), evaluation.metrics)).encode())
+        numbers = {name: metric.value for name, metric in evaluation.metrics.items()}
+        digest.update(repr((sorted(evaluation.provenance.items(), key=str), numbers)).encode())
     return digest.hexdigest()[:12]
 
 
-def all_outcomes(study: Study) -> list[Outcome]:
+def all_outcomes(study: Study) -> list[Finding]:
     return [found for of_run in study.outcomes.values() for seeds in of_run.values() for found in seeds.values()]
 
 

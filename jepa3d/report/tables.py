@@ -12,7 +12,8 @@ from jepa3d.params.validation import plugin_config
 from jepa3d.report import numbers, published, recipes
 from jepa3d.report.published import ABSTRACT, DOCUMENT, OURS, Published
 from jepa3d.report.recipes import Measure, Reading, Recipe
-from jepa3d.report.study import Outcome, Study
+from jepa3d.report.study import Study
+from jepa3d.results.finding import Finding
 
 AUTHORS = "its authors"  # the column of numbers that neither the document nor the paper's abstract gives
 
@@ -217,14 +218,14 @@ def benchmarks(params: Params, name: str) -> tuple[str, ...]:
 
 
 def measured(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Finding],
     match: Match,
     reading: Reading,
     claimed: Mapping[str, Published],
     against: Mapping[str, Mapping[str, float]],
 ) -> Ours:
     """Our number, in percent, and its verdict on each published one."""
-    found = numbers.spread([100 * outcome.metrics[reading.metric] for outcome in outcomes])
+    found = numbers.spread([100 * outcome.metrics[reading.metric].value for outcome in outcomes])
     ends = numbers.interval(outcomes, reading.metric)
     interval = Interval(found.mean, 100 * ends.low, 100 * ends.high, found.n)
     verdicts = {

@@ -27,7 +27,7 @@ MONITORS: dict[str, tuple[str, str]] = {
     "mask_ratio": ("Masked share", "Share of the patches that are targets, as drawn."),
     "context_ratio": ("Context share", "Share of the patches that the context encoder sees."),
     "lr": ("Learning rate", "The schedule: warm-up, then cosine."),
-    "grad_norm": ("Gradient norm", "Before clipping. Spikes announce an unstable training."),
+    "gradient_norm": ("Gradient norm", "Before clipping. Spikes announce an unstable training."),
 }
 
 

@@ -87,7 +87,7 @@ def sha256(path: Path) -> str:
 def code_hash() -> str:
     """A hash over the package's own sources: which code made a file."""
     digest = hashlib.sha256()
-    root = Path(__file__).parent
+    root = Path(__file__).parents[1]
     for source in sorted(root.rglob("*.py")):
         digest.update(str(source.relative_to(root)).encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:16]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,8 @@ from jepa3d.layout import Layout
 from jepa3d.params import Eval, Params, Run, slice_of
 from jepa3d.params.load import check_pair
 from jepa3d.problem import Problem
-from jepa3d.results import store
+from jepa3d.results import finding, store
+from jepa3d.results.finding import FORMAT, Finding, Part
 from jepa3d.tasks import Encoded, Features, Result
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ def evaluate(params: Params, layout: Layout, run: str, name: str, seed: int, par
 
 
 def _on_features(asked: Asked) -> Found:
-    """The context encoder's features and, where the run has them, the EMA encoder's (`_ema` after the names)."""
+    """The context encoder's features and, where the run has them, the EMA encoder's: the same metrics once more."""
     path = asked.layout.features(asked.run, asked.seed, asked.entry.dataset)
     with store.open_h5(path) as file:
         shapes = _shapes(file, path)
@@ -113,7 +115,11 @@ def _on_features(asked: Asked) -> Found:
     result = on("context")
     if "target" in kept:
         ema = on("target")
-        metrics = result.metrics | {f"{key}_ema": value for key, value in ema.metrics.items()}
+        metrics = result.metrics | {
+            f"{key}_ema": replace(metric, of=key, encoder="target", per_shape=None)
+            for key, metric in ema.metrics.items()
+            if metric.encoder != "none"
+        }
         notes = (*result.notes, *(f"EMA encoder: {note}" for note in ema.notes if note not in result.notes))
         result = result._replace(metrics=metrics, notes=notes)
     return Found(result, shapes, [path])
@@ -133,9 +139,9 @@ def _from_parts(asked: Asked) -> Found:
         path = asked.part(number)
         if not _is_of(path, stamp):
             _compute_part(asked, number, given, stamp)
-        found = store.read_json(path)
-        results.append(Result(found["metrics"], None, tuple(found["notes"]), found["details"]))
-        codes.add(found["provenance"]["code"])
+        found = finding.read_part(path)
+        results.append(found.result)
+        codes.add(found.provenance["code"])
     result: Result = asked.task.gather(results, asked.settings)
     if len(codes) > 1:
         mixed = f"its parts were computed by {len(codes)} versions of the code; remove {path.parent} to have one"
@@ -152,24 +158,27 @@ def _write(asked: Asked, found: Found) -> None:
     """Write the finding, and drop the resume state; that of a submitted job its launcher drops, who reads its log."""
     result, shapes, inputs = found
     test = shapes.split == "test"
-    finding = {
-        "provenance": store.stamp("evaluate", slice_of(asked.entry), inputs),
-        "run": asked.run,
-        "seed": asked.seed,
-        "eval": asked.name,
-        "dataset": asked.entry.dataset,
-        "task": slice_of(asked.settings),
-        "protocol": asked.task.protocol(asked.settings),
-        "headline": next(iter(result.metrics)),
-        "metrics": {key: float(value) for key, value in result.metrics.items()},
-        "notes": list(result.notes),
-        "details": result.details,
-        "predicted": None if result.predicted is None else result.predicted.tolist(),
-        "truth": shapes.label[test].tolist(),
-        "ids": shapes.id[test].tolist(),
-        "classes": list(shapes.classes),
-    }
-    store.write_json(asked.layout.evaluation(asked.run, asked.seed, asked.name), finding)
+    finding.write(
+        asked.layout.evaluation(asked.run, asked.seed, asked.name),
+        Finding(
+            format=FORMAT,
+            provenance=store.stamp("evaluate", slice_of(asked.entry), inputs),
+            run=asked.run,
+            seed=asked.seed,
+            eval=asked.name,
+            dataset=asked.entry.dataset,
+            task=slice_of(asked.settings),
+            protocol=asked.task.protocol(asked.settings),
+            headline=next(iter(result.metrics)),
+            metrics=result.metrics,
+            notes=result.notes,
+            details=result.details,
+            predicted=None if result.predicted is None else tuple(result.predicted.tolist()),
+            truth=tuple(shapes.label[test].tolist()),
+            ids=tuple(shapes.id[test].tolist()),
+            classes=shapes.classes,
+        ),
+    )
     if "JEPA3D_JOB" not in os.environ:
         shutil.rmtree(asked.state, ignore_errors=True)
 
@@ -209,23 +218,24 @@ def _compute_part(asked: Asked, number: int, given: Encoded, stamp: dict[str, An
     """One part's result, as a file that the evaluation gathers."""
     given = given._replace(state=given.state / f"part{number}")
     result: Result = asked.task.part(given, asked.settings, asked.seed, number)
-    found = {
-        "provenance": stamp,
-        "seed": asked.seed,
-        "part": number,
-        "metrics": {key: float(value) for key, value in result.metrics.items()},
-        "notes": list(result.notes),
-        "details": result.details,
-    }
-    store.write_json(asked.part(number), found)
+    found = Part(
+        format=FORMAT,
+        provenance=stamp,
+        seed=asked.seed,
+        part=number,
+        metrics=result.metrics,
+        notes=result.notes,
+        details=result.details,
+    )
+    finding.write(asked.part(number), found)
     shutil.rmtree(given.state, ignore_errors=True)
 
 
 def _is_of(path: Path, stamp: dict[str, Any]) -> bool:
     """Whether a part is there and of these very settings and inputs."""
     try:
-        found = store.read_json(path)["provenance"]
-    except (Problem, KeyError, TypeError):  # absent, or damaged
+        found = finding.read_part(path).provenance
+    except Problem:  # absent, damaged or of an older version
         return False
     hashes = [list(one["inputs"].values()) for one in (found, stamp)]
     return found["settings"] == stamp["settings"] and hashes[0] == hashes[1]

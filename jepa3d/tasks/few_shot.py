@@ -15,7 +15,10 @@ from pydantic import PositiveFloat
 
 from jepa3d.ops import episodes, score
 from jepa3d.ops.episodes import Episodes, folds
-from jepa3d.tasks import Features, Result, check, standardise
+from jepa3d.results.finding import SHARE, Details, Folds, Metric, share
+from jepa3d.tasks import Features, Result
+from jepa3d.tasks._shared.given import check
+from jepa3d.tasks._shared.probe import standardise
 
 NEEDS = "features"
 
@@ -46,14 +49,18 @@ def evaluate(given: Features, config: Config, seed: int) -> Result:
         query, truth = x_test[fold.query], given.y_test[fold.query]
         for name, model in _classifiers(config).items():
             found[name].append(score.accuracy(truth, model.fit(x, y).predict(query)))
-    metrics = {}
+    guess = 1 / config.way
+    metrics: dict[str, Metric] = {}
     for name, values in found.items():
-        metrics[name], metrics[f"{name}_std"] = score.mean_std(values)
-    metrics["majority"] = 1 / config.way
-    metrics["queries"] = float(np.mean([len(fold.query) for fold in problems])) / config.way
-    fewer = metrics["queries"] < config.queries
-    note = f"{metrics['queries']:.1f} queries a class on average: some have fewer than {config.queries} test shapes"
-    return Result(metrics, None, (note,) * fewer, {"folds": found})
+        mean, std = score.mean_std(values)
+        metrics |= {name: share(mean, chance=guess), f"{name}_std": Metric(std, SHARE, of=name)}
+    queries = float(np.mean([len(fold.query) for fold in problems])) / config.way
+    metrics |= {
+        "majority": share(guess, encoder="none"),
+        "queries": Metric(queries, "shapes a class", encoder="none"),
+    }
+    note = f"{queries:.1f} queries a class on average: some have fewer than {config.queries} test shapes"
+    return Result(metrics, None, (note,) * (queries < config.queries), Details(folds=Folds(scores=found)))
 
 
 def _classifiers(config: Config) -> dict[str, Any]:

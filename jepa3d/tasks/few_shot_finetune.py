@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from jepa3d.ops import episodes, score
 from jepa3d.ops.episodes import Episodes, Fold
 from jepa3d.params import Model, Tune
+from jepa3d.results.finding import SHARE, Details, Folds, Metric, share
 from jepa3d.seeds import derive
-from jepa3d.tasks import Encoded, Labels, Result, cannot_be_tuned, check_labels, labels_of, tuned_by
+from jepa3d.tasks import Encoded, Result
+from jepa3d.tasks._shared.given import Labels, check_labels, labels_of
+from jepa3d.tasks._shared.words import cannot_be_tuned, tuned_by
 
 if TYPE_CHECKING:
     from jepa3d.train import batches
@@ -76,24 +79,32 @@ def part(given: Encoded, config: Config, seed: int, number: int) -> Result:
     live = given.scheme.levels[0] if given.scheme.live else None
     tuned, _ = tuning.train(net, factors, config, support, live, own, given.state, given.fingerprint, f"fold {number}")
     found = tuning.logits(tuned.net, query, tuned.sums.device).argmax(1)
-    names = [labels.classes[label] for label in classes]
+    accuracy = score.accuracy(query.arrays.label, found)
     metrics = {
-        "accuracy": score.accuracy(query.arrays.label, found),
-        "queries": len(queries) / len(classes),
+        "accuracy": share(accuracy, shapes=len(queries), encoder=config.which),
+        "queries": Metric(len(queries) / len(classes), "shapes a class", encoder="none"),
     }
     notes = () if factors else ("nothing was pretrained: encoder and head have one learning rate",)
-    return Result(metrics, None, notes, {"classes": names, "accuracy": metrics["accuracy"]})
+    names = tuple(labels.classes[label] for label in classes)
+    return Result(metrics, None, notes, Details(folds=Folds(scores={"accuracy": (accuracy,)}, classes=(names,))))
 
 
 def gather(results: Sequence[Result], config: Config) -> Result:
     """Mean accuracy over the folds, and `_std`, the sample standard deviation."""
-    mean, std = score.mean_std([result.metrics["accuracy"] for result in results])
-    queries = float(np.mean([result.metrics["queries"] for result in results]))
-    metrics = {"accuracy": mean, "accuracy_std": std, "majority": 1 / config.way, "queries": queries}
+    accuracies = [result.values["accuracy"] for result in results]
+    mean, std = score.mean_std(accuracies)
+    queries = float(np.mean([result.values["queries"] for result in results]))
+    metrics = {
+        "accuracy": share(mean, chance=1 / config.way, chosen="last", encoder=config.which),
+        "accuracy_std": Metric(std, SHARE, of="accuracy", encoder=config.which),
+        "majority": share(1 / config.way, encoder="none"),
+        "queries": Metric(queries, "shapes a class", encoder="none"),
+    }
     notes = list(dict.fromkeys(note for result in results for note in result.notes))
     if queries < config.queries:
         notes.append(f"{queries:.1f} queries a class on average: some have fewer than {config.queries} test shapes")
-    return Result(metrics, None, tuple(notes), {"folds": [result.details for result in results]})
+    classes = [own for result in results if result.details.folds for own in result.details.folds.classes]
+    return Result(metrics, None, tuple(notes), Details(folds=Folds(scores={"accuracy": accuracies}, classes=classes)))
 
 
 def _of_fold(given: Encoded, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> batches.InMemory:

@@ -21,18 +21,12 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from jepa3d.ops import score
 from jepa3d.params import Augment, Model, Tune
 from jepa3d.problem import Problem
+from jepa3d.results.finding import PREDICTED, Choice, Curve, Details, Look, Metric, share
 from jepa3d.seeds import derive
-from jepa3d.tasks import (
-    Encoded,
-    Labels,
-    Result,
-    cannot_be_tuned,
-    check_labels,
-    holdout,
-    labels_of,
-    some_of_each,
-    tuned_by,
-)
+from jepa3d.tasks import Encoded, Result
+from jepa3d.tasks._shared.given import Labels, check_labels, labels_of
+from jepa3d.tasks._shared.splits import holdout, some_of_each
+from jepa3d.tasks._shared.words import cannot_be_tuned, tuned_by
 
 if TYPE_CHECKING:
     from jepa3d.train import batches
@@ -123,20 +117,23 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     ]
     if not world.first:
         return Result({})
-    metrics = protocols(rows, int(tuned.chosen[2]) if tuned.best is not None else rows[-1]["step"])
+    curve = curve_of(rows, None if tuned.best is None else int(tuned.chosen[2]))
+    truth = labels.label
+    of_test = {"chance": score.majority(truth[fitted], truth[test]), "shapes": len(test), "encoder": config.which}
+    metrics = protocols(curve, of_test)
     notes = [] if factors else ["nothing was pretrained: encoder and head have one learning rate"]
     if votes:
-        metrics["accuracy_vote"] = score.accuracy(on_test.label, np.mean(views, axis=0).argmax(1))
+        voted = score.accuracy(on_test.label, np.mean(views, axis=0).argmax(1))
+        metrics["accuracy_vote"] = share(voted, of="accuracy", chosen="vote", **of_test)
     elif config.vote:
         notes.append("accuracy_vote: left out: without augmentation all passes are the same")
-    truth = labels.label
     metrics |= {
-        "balanced_accuracy": score.mean_class_accuracy(truth[test], predicted),
-        "majority": score.majority(truth[fitted], truth[test]),
-        "train_shapes": float(len(fitted)),
-        "held_out_shapes": float(len(held)),
+        "balanced_accuracy": share(score.mean_class_accuracy(truth[test], predicted), encoder=config.which),
+        "majority": share(score.majority(truth[fitted], truth[test]), encoder="none"),
+        "train_shapes": Metric(len(fitted), "shapes", encoder="none"),
+        "held_out_shapes": Metric(len(held), "shapes", encoder="none"),
     }
-    return Result(metrics, predicted, tuple(notes), {"curve": rows})
+    return Result(metrics, predicted, tuple(notes), Details(curve=curve))
 
 
 def parts_of(
@@ -157,19 +154,40 @@ def parts_of(
     return train[~held], train[held], np.flatnonzero(labels.split == "test")
 
 
-def protocols(rows: list[dict[str, Any]], chosen: int) -> dict[str, float]:
-    """Accuracy under each protocol, from the looks; `chosen` is the step of the honest one. The headline is first."""
-    [honest] = [row for row in rows if row["step"] == chosen]
-    last, community = rows[-1], max(rows, key=lambda row: row["test"])
-    metrics = {
-        "accuracy": honest["test"],
-        "accuracy_last": last["test"],
-        "accuracy_community": community["test"],
-        "epoch": honest["epoch"],
-        "epoch_last": last["epoch"],
-        "epoch_community": community["epoch"],
-    }
-    return metrics | ({"validation_accuracy": honest["validation"]} if "validation" in honest else {})
+def curve_of(rows: list[dict[str, Any]], honest: int | None) -> Curve:
+    """The looks of a training, and the step of each choice of the epoch; `honest`: None where nothing was held out."""
+    known = {"step", "epoch", "test", "validation"}
+    looks = [
+        Look(
+            step=row["step"],
+            epoch=row["epoch"],
+            held_out=row.get("validation"),
+            test=row["test"],
+            more={key: value for key, value in row.items() if key not in known},
+        )
+        for row in rows
+    ]
+    chosen: dict[Choice, int] = {"last": looks[-1].step, "community": max(looks, key=lambda look: look.test).step}
+    return Curve(metric="accuracy", looks=looks, chosen=chosen if honest is None else {"honest": honest, **chosen})
+
+
+def protocols(curve: Curve, of_test: dict[str, Any]) -> dict[str, Metric]:
+    """Accuracy and epoch under each protocol; `of_test` is what they have in common. The headline is first.
+
+    Without held-out shapes it is that of the last epoch.
+    """
+    at = {look.step: look for look in curve.looks}
+    first: Choice = "honest" if "honest" in curve.chosen else "last"
+    main = at[curve.chosen[first]]
+    accuracies = {"accuracy": share(main.test, chosen=first, per_shape=PREDICTED, **of_test)}
+    epochs = {"epoch": Metric(main.epoch or 0.0, "epochs", chosen=first)}
+    others: tuple[Choice, ...] = ("last", "community")
+    for choice in others:
+        look = at[curve.chosen[choice]]
+        accuracies[f"accuracy_{choice}"] = share(look.test, of="accuracy", chosen=choice, **of_test)
+        epochs[f"epoch_{choice}"] = Metric(look.epoch or 0.0, "epochs", of="epoch", chosen=choice)
+    held = {} if main.held_out is None else {"validation_accuracy": share(main.held_out, chosen=first)}
+    return accuracies | epochs | held
 
 
 def _source(given: Encoded, rows: NDArray[np.int64], memory: float) -> batches.Source:

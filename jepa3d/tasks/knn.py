@@ -12,7 +12,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from jepa3d.ops import score
 from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
-from jepa3d.tasks import Features, Result, check, standardise
+from jepa3d.results.finding import PREDICTED, share
+from jepa3d.tasks import Features, Result
+from jepa3d.tasks._shared.given import check
+from jepa3d.tasks._shared.probe import standardise
 
 NEEDS = "features"
 
@@ -59,12 +62,15 @@ def evaluate(given: Features, config: Config, seed: int) -> Result:
     weights = np.exp(-distances / config.temperature) if config.temperature else np.ones_like(distances)
     predicted = {k: vote(labels[:, :k], weights[:, :k]) for k in config.k}
     accuracies = {k: score.accuracy(given.y_test, found) for k, found in predicted.items()}
-    first = config.k[0]
+    first, guess = config.k[0], score.majority(given.y_train, given.y_test)
     metrics = {
-        "accuracy": accuracies[first],
-        **{f"accuracy_k{k}": value for k, value in sorted(accuracies.items())},
-        "balanced_accuracy": score.mean_class_accuracy(given.y_test, predicted[first]),
-        "majority": score.majority(given.y_train, given.y_test),
+        "accuracy": share(accuracies[first], chance=guess, shapes=len(given.y_test), per_shape=PREDICTED),
+        **{
+            f"accuracy_k{k}": share(value, chance=guess, shapes=len(given.y_test))
+            for k, value in sorted(accuracies.items())
+        },
+        "balanced_accuracy": share(score.mean_class_accuracy(given.y_test, predicted[first])),
+        "majority": share(guess, encoder="none"),
     }
     return Result(metrics, predicted[first])
 

@@ -10,7 +10,10 @@ from pydantic import Field, PositiveFloat
 
 from jepa3d.ops import score
 from jepa3d.params import FrozenModel
-from jepa3d.tasks import Features, Result, check, choose_c, logistic_fits, standardise
+from jepa3d.results.finding import PREDICTED, Metric, share
+from jepa3d.tasks import Features, Result
+from jepa3d.tasks._shared.given import check
+from jepa3d.tasks._shared.probe import choose_c, logistic_fits, standardise
 
 NEEDS = "features"
 
@@ -43,12 +46,13 @@ def evaluate(given: Features, config: Config, seed: int) -> Result:
     [probe] = logistic_fits(x_train, given.y_train, [c], config.max_iter)
     predicted = probe.predict(x_test).astype(np.int64)
     converged = int(probe.n_iter_[0]) < config.max_iter
+    accuracy, guess = score.accuracy(given.y_test, predicted), score.majority(given.y_train, given.y_test)
     metrics = {
-        "accuracy": score.accuracy(given.y_test, predicted),
-        "balanced_accuracy": score.mean_class_accuracy(given.y_test, predicted),
-        "majority": score.majority(given.y_train, given.y_test),
-        "train_accuracy": score.accuracy(given.y_train, probe.predict(x_train)),
-        "chosen_c": math.log10(c),
+        "accuracy": share(accuracy, chance=guess, shapes=len(predicted), per_shape=PREDICTED),
+        "balanced_accuracy": share(score.mean_class_accuracy(given.y_test, predicted)),
+        "majority": share(guess, encoder="none"),
+        "train_accuracy": share(score.accuracy(given.y_train, probe.predict(x_train))),
+        "chosen_c": Metric(math.log10(c), "log10"),
     }
     notes = [] if converged else [f"the fit stopped at max_iter {config.max_iter} before it had converged"]
     if len(config.grid) > 1 and c in (min(config.grid), max(config.grid)):

@@ -21,8 +21,11 @@ from jepa3d.ops import score
 from jepa3d.params import Augment, Fit, FrozenModel, Model
 from jepa3d.problem import Problem
 from jepa3d.results import store
+from jepa3d.results.finding import Choice, Curve, Details, Look, Metric, share
 from jepa3d.seeds import derive
-from jepa3d.tasks import Encoded, Result, augmented_by, holdout
+from jepa3d.tasks import Encoded, Result
+from jepa3d.tasks._shared.splits import holdout
+from jepa3d.tasks._shared.words import augmented_by
 
 if TYPE_CHECKING:
     from jepa3d.train.distributed import World
@@ -265,25 +268,55 @@ def _result(data: Labelled, watch: Watch, rows: list[dict[str, Any]], fitted: Ro
     """The chosen looks side by side; per category and shape by shape for the honest one."""
     from jepa3d.train.part_labels import described, scores
 
-    chosen = {
-        "": max(rows, key=lambda row: row["held_out_instance_miou"]),
-        "_last": rows[-1],
-        "_community": max(rows, key=lambda row: row["test_instance_miou"]),
+    chosen: dict[Choice, dict[str, Any]] = {
+        "honest": max(rows, key=lambda row: row["held_out_instance_miou"]),
+        "last": rows[-1],
+        "community": max(rows, key=lambda row: row["test_instance_miou"]),
     }
-    names = [name.removeprefix("test_") for name in rows[0] if name.startswith("test_")]
-    metrics = {f"{name}{suffix}": row[f"test_{name}"] for suffix, row in chosen.items() for name in names}
-    metrics |= {"held_out_instance_miou": chosen[""]["held_out_instance_miou"]}
     constant = score.majority_parts(data.part[fitted], data.category[fitted], data.parts)
     majority = np.repeat(constant[data.category[watch.test]][:, None], data.part.shape[1], 1)
     base = scores(data, watch.test, majority, "majority")
-    metrics |= {"majority": base["majority_instance_miou"], **base}
+    metrics: dict[str, Metric] = {}
+    for choice, row in chosen.items():
+        metrics |= _chosen(row, choice, base)
+    metrics |= {"held_out_instance_miou": share(chosen["honest"]["held_out_instance_miou"], chosen="honest")}
+    metrics |= {"majority": share(base["majority_instance_miou"], encoder="none")}
+    metrics |= {name: share(value, encoder="none") for name, value in base.items()}
     predicted = watch.honest()
     notes = [f"{data.unlabelled} shapes without part labels are left out"] * bool(data.unlabelled)
     if copies := int(watch.leaked[watch.test].sum()):
         notes.append(f"{copies} of {len(watch.test)} test shapes are train shapes too: _without_leaked leaves them out")
-    details = {
-        "steps": {"honest": chosen[""]["step"], "last": rows[-1]["step"], "community": chosen["_community"]["step"]},
-        "curve": [{key: value for key, value in row.items() if key != "steps_per_second"} for row in rows],
-        **described(data, watch.test, predicted),
-    }
+    curve = Curve(
+        metric="instance_miou",
+        looks=[_look(row) for row in rows],
+        chosen={choice: row["step"] for choice, row in chosen.items()},
+    )
+    per_shape, per_class, examples = described(data, watch.test, predicted)
+    details = Details(curve=curve, per_shape=per_shape, per_class=per_class, examples=examples)
     return Result(metrics, None, tuple(notes), details)
+
+
+def _chosen(row: Mapping[str, float], choice: Choice, majority: Mapping[str, float]) -> dict[str, Metric]:
+    """The test scores of one look as the metrics of a choice of the epoch; the honest ones have the bare names."""
+    metrics = {}
+    for key, value in row.items():
+        name, honest = key.removeprefix("test_"), choice == "honest"
+        if name != key:
+            metrics[name if honest else f"{name}_{choice}"] = share(
+                value,
+                chance=majority.get(f"majority_{name}"),
+                chosen=choice,
+                of="" if honest else name,
+                per_shape="iou" if honest and name == "instance_miou" else None,
+            )
+    return metrics
+
+
+def _look(row: Mapping[str, Any]) -> Look:
+    known = {"step", "held_out_instance_miou", "test_instance_miou", "steps_per_second"}
+    return Look(
+        step=row["step"],
+        held_out=row["held_out_instance_miou"],
+        test=row["test_instance_miou"],
+        more={key: value for key, value in row.items() if key not in known},
+    )

@@ -7,7 +7,7 @@ shapes are corrupted, and their patches are made anew from the corrupted clouds 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,8 +16,12 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from jepa3d.ops import score
 from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
+from jepa3d.results import finding
+from jepa3d.results.finding import PREDICTED, Details, Metric, share
 from jepa3d.seeds import derive
-from jepa3d.tasks import Encoded, Features, Result, check, check_labels, choose_c, labels_of, logistic_fits, standardise
+from jepa3d.tasks import Encoded, Features, Result
+from jepa3d.tasks._shared.given import check, check_labels, labels_of
+from jepa3d.tasks._shared.probe import choose_c, logistic_fits, standardise
 
 NEEDS = "encoder"
 BATCH = 64
@@ -79,28 +83,30 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     predicted = probe.predict(x_test).astype(np.int64)
     accuracy = score.accuracy(y_test, predicted)
     found = {case: score.accuracy(y_test, probe.predict(x)) for case, x in zip(cases, corrupted, strict=True)}
-    metrics = {"accuracy_corrupted": float(np.mean(list(found.values()))), "accuracy": accuracy}
-    for kind in config.corruptions:
-        curve = {f"{kind}_{severity}": found[kind, severity] for severity in SEVERITIES[1:]}
-        metrics |= {kind: float(np.mean(list(curve.values()))), **curve}
-    metrics |= {"majority": score.majority(y_train, y_test), "chosen_c": math.log10(c)}
+    guess, whole = score.majority(y_train, y_test), len(chosen) == len(test)
+    mean, clean_too = float(np.mean(list(found.values()))), PREDICTED if whole else None
+    metrics = {
+        "accuracy_corrupted": share(mean, chance=guess, shapes=len(chosen)),
+        "accuracy": share(accuracy, chance=guess, shapes=len(chosen), per_shape=clean_too),
+    }
+    details = Details(corruptions=[_corruption(kind, accuracy, found) for kind in config.corruptions])
+    for one in details.corruptions:
+        metrics[one.kind] = share(float(np.mean(one.scores[1:])), chance=guess, shapes=len(chosen))
+        metrics |= {
+            f"{one.kind}_{severity}": share(value, chance=guess, shapes=len(chosen))
+            for severity, value in enumerate(one.scores[1:], 1)
+        }
+    metrics |= {"majority": share(guess, encoder="none"), "chosen_c": Metric(math.log10(c), "log10")}
     notes = [] if int(probe.n_iter_[0]) < config.max_iter else ["the fit stopped before it had converged"]
-    return Result(metrics, predicted if len(chosen) == len(test) else None, tuple(notes), _curves(config, metrics))
+    return Result(metrics, predicted if whole else None, tuple(notes), details)
 
 
-def _curves(config: Config, metrics: dict[str, float]) -> dict[str, Any]:
-    """For the picture: accuracy against severity, clean first, with what the severities mean."""
+def _corruption(kind: Corruption, clean: float, found: dict[Case, float]) -> finding.Corruption:
+    """Accuracy against severity, clean first, and what the severities mean."""
     from jepa3d.ops.corruptions import LEVELS, SEVERITIES, UNITS
 
-    return {
-        "severities": list(SEVERITIES),
-        "curves": {
-            kind: [metrics["accuracy"], *(metrics[f"{kind}_{severity}"] for severity in SEVERITIES[1:])]
-            for kind in config.corruptions
-        },
-        "levels": {kind: list(LEVELS[kind]) for kind in config.corruptions},
-        "units": {kind: UNITS[kind] for kind in config.corruptions},
-    }
+    scores = [clean, *(found[kind, severity] for severity in SEVERITIES[1:])]
+    return finding.Corruption(kind=kind, unit=UNITS[kind], levels=LEVELS[kind], scores=scores)
 
 
 def subset(labels: Int[np.ndarray, "n"], count: int | None, seed: int) -> Int[np.ndarray, "_"]:

@@ -19,8 +19,12 @@ from pydantic import Field, PositiveFloat
 from jepa3d.ops import score
 from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
+from jepa3d.results.finding import PREDICTED, Metric, share
 from jepa3d.seeds import derive
-from jepa3d.tasks import Features, Result, check, standardise, stratified_folds
+from jepa3d.tasks import Features, Result
+from jepa3d.tasks._shared.given import check
+from jepa3d.tasks._shared.probe import standardise
+from jepa3d.tasks._shared.splits import stratified_folds
 
 NEEDS = "features"
 
@@ -62,20 +66,24 @@ def evaluate(given: Features, config: Config, seed: int) -> Result:
         raise Problem(
             f"{given.source}: no preset of this svm evaluation can be had", notes[0], "add 'cv' to its presets"
         )
-    metrics: dict[str, float] = {}
+    guess, headline = score.majority(given.y_train, given.y_test), "cv" if "cv" in possible else possible[0]
+    metrics: dict[str, Metric] = {}
     predicted = {}
     for preset in possible:
-        predicted[preset], details, stopped = _run(given, preset, config, seed)
-        metrics |= {f"accuracy_{preset}": score.accuracy(given.y_test, predicted[preset]), **details}
+        predicted[preset], c, stopped = _run(given, preset, config, seed)
+        accuracy = score.accuracy(given.y_test, predicted[preset])
+        per_shape = PREDICTED if preset == headline else None
+        metrics[f"accuracy_{preset}"] = share(accuracy, chance=guess, shapes=len(given.y_test), per_shape=per_shape)
+        if c is not None:
+            metrics["chosen_c"] = Metric(math.log10(c), "log10")
         notes += [
             f"accuracy_{preset}: the fit stopped before it had converged, as scikit-learn's default does"
         ] * stopped
-    headline = "cv" if "cv" in possible else possible[0]
     first = {
         "accuracy": metrics[f"accuracy_{headline}"],
-        "balanced_accuracy": score.mean_class_accuracy(given.y_test, predicted[headline]),
+        "balanced_accuracy": share(score.mean_class_accuracy(given.y_test, predicted[headline])),
     }
-    metrics = first | metrics | {"majority": score.majority(given.y_train, given.y_test)}
+    metrics = first | metrics | {"majority": share(guess, encoder="none")}
     return Result(metrics, predicted[headline], tuple(notes))
 
 
@@ -90,24 +98,22 @@ def _impossible(given: Features, preset: str) -> str:
     return ""
 
 
-def _run(
-    given: Features, preset: str, config: Config, seed: int
-) -> tuple[Int[np.ndarray, "m"], dict[str, float], bool]:
-    """Test predictions, further metrics, and whether the solver stopped early."""
+def _run(given: Features, preset: str, config: Config, seed: int) -> tuple[Int[np.ndarray, "m"], float | None, bool]:
+    """Test predictions, the C where one was chosen, and whether the solver stopped early."""
     x_train, x_test, y = given.x_train, given.x_test, given.y_train
     if preset == "cv":
         c = _choose(x_train, y, config, seed)
         x_train, x_test = standardise(x_train, x_test)
         [predicted] = _svc(x_train, x_test, y, [c])
-        return predicted, {"chosen_c": math.log10(c)}, False
+        return predicted, c, False
     if preset == "m2ae":
         [predicted] = _svc(_sum_of_halves(x_train), _sum_of_halves(x_test), y, [0.012])
-        return predicted, {}, False
+        return predicted, None, False
     if preset == "pointjepa":
         [predicted] = _svc(x_train, x_test, y, [0.012])
-        return predicted, {}, False
+        return predicted, None, False
     predicted, stopped = _linear_svc(x_train, x_test, y, {"recon": 0.075, "default": 1.0}[preset], seed)
-    return predicted, {}, stopped
+    return predicted, None, stopped
 
 
 def _sum_of_halves(x: Float[np.ndarray, "n F"]) -> Float[np.ndarray, "n half"]:

@@ -7,7 +7,7 @@ predicted counts 1, instance mIoU is the mean over shapes and class mIoU the mea
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from jepa3d.ops import score
 from jepa3d.problem import Problem
 from jepa3d.results import store
+from jepa3d.results.finding import ClassScore, Example, PerShape
 from jepa3d.train.batches import Arrays, Part, open_source
 
 EXAMPLES = 6
@@ -118,30 +119,32 @@ def scores(
     return {f"{name}_{metric}": value for metric, value in found.items()}
 
 
-def described(data: Labelled, rows: Rows, predicted: Int[np.ndarray, "m P"]) -> dict[str, Any]:
-    """For tables and pictures: each shape's IoU by its id, each category's and each part's, and a few shapes."""
+def described(
+    data: Labelled, rows: Rows, predicted: Int[np.ndarray, "m P"]
+) -> tuple[PerShape, dict[str, ClassScore], list[Example]]:
+    """For tables and pictures: each shape's IoU (`iou`), each category's and each part's, and a few shapes."""
     truth, category = data.part[rows], data.category[rows]
     ious = score.shape_ious(truth, predicted, category, data.parts)
     per_class = {}
     for one in np.unique(category):
         own = category == one
         of_parts = score.part_ious(truth[own], predicted[own], data.parts[one])
-        per_class[data.classes[one]] = {
-            "miou": float(ious[own].mean()),
-            "shapes": int(own.sum()),
-            "parts": {data.names[part]: float(iou) for part, iou in zip(data.parts[one], of_parts, strict=True)},
-        }
-    per_shape = {
-        "id": data.id[rows].tolist(),
-        "class": [data.classes[one] for one in category],
-        "iou": np.round(ious, 5).tolist(),
-    }
-    return {"per_class": per_class, "per_shape": per_shape, "examples": _examples(data, rows, predicted, ious)}
+        per_class[data.classes[one]] = ClassScore(
+            miou=float(ious[own].mean()),
+            shapes=int(own.sum()),
+            parts={data.names[part]: float(iou) for part, iou in zip(data.parts[one], of_parts, strict=True)},
+        )
+    per_shape = PerShape(
+        ids=data.id[rows].tolist(),
+        classes=[data.classes[one] for one in category],
+        scores={"iou": np.round(ious, 5).tolist()},
+    )
+    return per_shape, per_class, _examples(data, rows, predicted, ious)
 
 
 def _examples(
     data: Labelled, rows: Rows, predicted: Int[np.ndarray, "m P"], ious: Float[np.ndarray, "m"]
-) -> list[dict[str, Any]]:
+) -> list[Example]:
     """Of up to six categories, evenly over their list, the shape with the median IoU: not the best, not the worst."""
     category = data.category[rows]
     present = np.unique(category)
@@ -151,14 +154,14 @@ def _examples(
         own = np.flatnonzero(category == one)
         at = own[np.argsort(ious[own], kind="stable")[len(own) // 2]]
         examples.append(
-            {
-                "id": str(data.id[rows[at]]),
-                "class": data.classes[one],
-                "iou": float(ious[at]),
-                "parts": {int(part): data.names[part] for part in data.parts[one]},
-                "points": np.round(data.arrays.points[rows[at]].astype(float), 3).tolist(),
-                "truth": data.part[rows[at]].tolist(),
-                "predicted": predicted[at].tolist(),
-            }
+            Example(
+                id=str(data.id[rows[at]]),
+                category=data.classes[one],
+                iou=float(ious[at]),
+                parts={int(part): data.names[part] for part in data.parts[one]},
+                points=np.round(data.arrays.points[rows[at]].astype(float), 3).tolist(),
+                truth=data.part[rows[at]].tolist(),
+                predicted=predicted[at].tolist(),
+            )
         )
     return examples

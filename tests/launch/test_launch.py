@@ -551,7 +551,7 @@ def test_two_local_ranks_tune_an_encoder_for_an_evaluation(
     assert again.returncode == 0, again.stderr
     assert "is under way" in again.stderr or "to the end meanwhile" in again.stderr
     found = store.read_json(layout.evaluation("jepa", 0, "tuned"))
-    curves = [[row["loss"] for row in one["details"]["curve"]] for one in (alone, found)]
+    curves = [[row["more"]["loss"] for row in one["details"]["curve"]["looks"]] for one in (alone, found)]
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)  # in float32
     assert found["metrics"].keys() == alone["metrics"].keys()
     assert not layout.evaluation_state("jepa", 0, "tuned").exists()

@@ -12,7 +12,8 @@ from jepa3d import project
 from jepa3d.params import Params
 from jepa3d.report import ablations, published, recipes, tables, text
 from jepa3d.report.published import ABSTRACT, DOCUMENT, OURS
-from jepa3d.report.study import Outcome, Study
+from jepa3d.report.study import Study
+from jepa3d.results.finding import PREDICTED, Details, Finding, share
 
 PARAMS = """
 study: paper
@@ -58,27 +59,25 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Params:
     return project.load(path)
 
 
-def outcome(accuracy: float, seed: int, community: float = 0.01, shapes: int = 1000) -> Outcome:
+def outcome(accuracy: float, seed: int, community: float = 0.01, shapes: int = 1000) -> Finding:
     """`accuracy` of the shapes are right, which ones changes from seed to seed; predictions are 0 and truth is 0."""
     right = np.random.default_rng(seed).permutation(shapes) < round(accuracy * shapes)
     score = float(right.mean())
-    return Outcome(
-        {"accuracy": score, "accuracy_community": score + community},
-        "accuracy",
-        "our protocol",
-        (),
-        np.where(right, 0, 1),
-        np.zeros(shapes, np.int64),
-        tuple(map(str, range(shapes))),
-        ("a", "b"),
-        {},
-    )
+    metrics = {
+        "accuracy": share(score, shapes=shapes, per_shape=PREDICTED, chosen="honest"),
+        "accuracy_community": share(score + community, shapes=shapes, of="accuracy", chosen="community"),
+    }
+    return Finding(
+        format=2, provenance={}, run="r", seed=seed, eval="e", dataset="pb", task={}, protocol="our protocol", notes=(),
+        headline="accuracy", metrics=metrics, details=Details(), predicted=tuple(np.where(right, 0, 1).tolist()),
+        truth=(0,) * shapes, ids=tuple(map(str, range(shapes))), classes=("a", "b"),
+    )  # fmt: skip
 
 
 def study(params: Params, **accuracies: dict[str, list[float]]) -> Study:
     """run={evaluation: [accuracy of seed 0, of seed 1, ...]}"""
     chosen = params.chosen
-    outcomes: dict[str, dict[str, dict[int, Outcome]]] = {run: {} for run in chosen.runs}
+    outcomes: dict[str, dict[str, dict[int, Finding]]] = {run: {} for run in chosen.runs}
     for run, of_run in accuracies.items():
         for name, values in of_run.items():
             outcomes[run][name] = {seed: outcome(value, seed) for seed, value in enumerate(values)}

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import jepa3d
 from jepa3d.problem import Problem
 from jepa3d.results import records, store
 
@@ -27,6 +29,22 @@ def fail_with(number: int):
         raise OSError(number, os.strerror(number))
 
     return fail
+
+
+def test_the_codes_hash_covers_the_whole_package(tmp_path: Path):
+    """A change in any folder of it is another version of the code."""
+    copy = tmp_path / "jepa3d"
+    shutil.copytree(Path(jepa3d.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-c", "from jepa3d.results import store; print(store.code_hash())"]
+
+    def hashed() -> str:
+        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+        return subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    before = hashed()
+    assert hashed() == before
+    (copy / "ops" / "masking.py").write_text("# another")
+    assert hashed() != before
 
 
 # --- atomic
@@ -115,6 +133,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jepa3d import store
+import jepa3d
 from jepa3d.problem import Problem
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))   # writes beyond this fail as on a full disk

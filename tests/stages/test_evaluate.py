@@ -30,7 +30,8 @@ from jepa3d.params.load import evaluation
 from jepa3d.params.models import EvalFacts
 from jepa3d.params.validation import plugin_config
 from jepa3d.problem import Problem
-from jepa3d.results import store
+from jepa3d.results import finding, store
+from jepa3d.results.finding import Metric, share
 from jepa3d.stages.evaluate import evaluate
 from jepa3d.stages.patchify import patchify
 from jepa3d.stages.pretrain import pretrain
@@ -113,18 +114,24 @@ def test_the_finding_is_what_scikit_learn_says_directly(layout: Layout):
     scaler = StandardScaler().fit(data["context"][train])
     probe = LogisticRegression(C=0.1).fit(scaler.transform(data["context"][train]), data["label"][train])
     assert found["predicted"] == probe.predict(scaler.transform(data["context"][~train])).tolist()
-    assert found["metrics"]["accuracy"] == pytest.approx(np.mean(found["predicted"] == data["label"][~train]))
+    accuracy = found["metrics"]["accuracy"]
+    assert accuracy["value"] == pytest.approx(np.mean(found["predicted"] == data["label"][~train]))
+    assert (accuracy["unit"], accuracy["higher_is_better"], accuracy["shapes"]) == ("share", True, 15)
+    assert accuracy["chance"] == pytest.approx(1 / 3)
 
 
 def test_the_ema_encoder_is_evaluated_beside_the_context_encoder(layout: Layout):
     features(layout.features("jepa", 0, "toys"))
     evaluate(params_with(TASKS), layout, "jepa", "near", 0)
-    metrics = store.read_json(layout.evaluation("jepa", 0, "near"))["metrics"]
-    assert metrics["accuracy"] > 0.9
-    assert metrics["accuracy_ema"] < 0.7  # the file's target features are noise
-    assert {key.removesuffix("_ema") for key in metrics if key.endswith("_ema")} == {
-        key for key in metrics if not key.endswith("_ema")
-    }
+    found = finding.read(layout.evaluation("jepa", 0, "near"), "")
+    twin = found.metrics["accuracy_ema"]
+    assert found.main.value > 0.9
+    assert twin.value < 0.7  # the file's target features are noise
+    assert (twin.of, twin.encoder, twin.unit) == ("accuracy", "target", "share")
+    assert found.variant("accuracy", encoder="target") == "accuracy_ema"
+    own = {name for name, metric in found.metrics.items() if metric.encoder == "context"}
+    assert {metric.of for metric in found.metrics.values() if metric.encoder == "target"} == own
+    assert set(found.metrics) - own == {f"{name}_ema" for name in own} | {"majority"}  # no encoder has a part in it
 
 
 def test_a_run_without_an_ema_encoder_has_no_such_metrics(layout: Layout):
@@ -178,7 +185,7 @@ def test_tasks_that_train_on_get_the_encoder_and_the_data(layout: Layout, monkey
 
     def train_on(given: Encoded, settings: Config, seed: int) -> Result:
         handed.append(given)
-        return Result({"accuracy": 0.5}, np.array([1, 0]))
+        return Result({"accuracy": share(0.5)}, np.array([1, 0]))
 
     fake = SimpleNamespace(NEEDS="encoder", Config=Config, protocol=lambda settings: "made up", evaluate=train_on)
     monkeypatch.setattr(plugins, "find", lambda package, kind: fake)
@@ -224,8 +231,8 @@ def test_a_fine_tuning_is_a_finding_with_its_curve_and_leaves_no_state(trained: 
     evaluate(trained, layout, "random_init", "tuned", 0)
     found = store.read_json(layout.evaluation("random_init", 0, "tuned"))
     assert found["headline"] == "accuracy"
-    assert [row["epoch"] for row in found["details"]["curve"]] == [1, 2, 3, 4]
-    assert np.mean(np.array(found["predicted"]) == found["truth"]) == found["metrics"]["accuracy"]
+    assert [look["epoch"] for look in found["details"]["curve"]["looks"]] == [1, 2, 3, 4]
+    assert np.mean(np.array(found["predicted"]) == found["truth"]) == found["metrics"]["accuracy"]["value"]
     assert "ON TEST" in found["protocol"]
     assert not layout.evaluation_state("random_init", 0, "tuned").exists()
 
@@ -282,8 +289,8 @@ def test_parts_that_were_jobs_and_the_call_by_hand_find_the_same(trained: Params
     evaluate(trained, layout, "random_init", "folds", 0)
     assert path.read_bytes() == by_hand
     found = store.read_json(path)
-    accuracies = [fold["accuracy"] for fold in found["details"]["folds"]]
-    assert found["metrics"]["accuracy"] == pytest.approx(np.mean(accuracies))
+    accuracies = found["details"]["folds"]["scores"]["accuracy"]
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(accuracies))
     assert found["predicted"] is None
 
 
@@ -296,7 +303,9 @@ def test_parts_that_are_there_are_not_computed_again_unless_they_are_of_other_se
     monkeypatch.setattr(
         task,
         "part",
-        lambda given, settings, seed, number: computed.append(number) or Result({"accuracy": 0.5, "queries": 1.0}),
+        lambda given, settings, seed, number: (
+            computed.append(number) or Result({"accuracy": share(0.5), "queries": Metric(1.0)})
+        ),
     )
     evaluate(trained, layout, "random_init", "folds", 0)
     assert computed == []
@@ -354,7 +363,7 @@ def test_few_shot_takes_the_folds_that_the_features_file_names(layout: Layout):
     task = {"kind": "few_shot", "way": 2, "shot": 5, "folds": 2}
     evaluate(params_with({"stored": task}), layout, "jepa", "stored", 0)
     metrics = store.read_json(layout.evaluation("jepa", 0, "stored"))["metrics"]
-    assert metrics["linear"] == 1.0
-    assert metrics["queries"] == 2.5
+    assert metrics["linear"]["value"] == 1.0
+    assert metrics["queries"]["value"] == 2.5
     with pytest.raises(Problem, match="10 folds, but the data set stores 2"):
         evaluate(params_with({"stored": task | {"folds": 10}}), layout, "jepa", "stored", 0)

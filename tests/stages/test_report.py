@@ -9,7 +9,9 @@ import contextlib
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,21 @@ from jepa3d.ops.geometry import farthest_point_sample, gather, knn
 from jepa3d.params import Params
 from jepa3d.problem import Problem
 from jepa3d.report import charts, numbers, shapes, study
+from jepa3d.results import finding as findings
 from jepa3d.results import store
+from jepa3d.results.finding import (
+    PREDICTED,
+    ClassScore,
+    Corruption,
+    Curve,
+    Details,
+    Example,
+    Finding,
+    Folds,
+    Look,
+    Metric,
+    share,
+)
 from jepa3d.seeds import derive
 from jepa3d.stages import report as stage
 
@@ -75,21 +91,27 @@ def forge(folder: Path, text: str = PARAMS) -> tuple[Params, Layout]:
         forge_features(layout, run, seed)
         forge_encoder(params, layout, run, seed)
         for name in params.chosen.evals:
-            store.write_json(layout.evaluation(run, seed, name), finding(run, seed, name, right))
+            findings.write(layout.evaluation(run, seed, name), finding(run, seed, name, right))
     return params, layout
 
 
-def finding(run: str, seed: int, name: str, right: int) -> dict:
+def finding(run: str, seed: int, name: str, right: int, **changes: Any) -> Finding:
     predicted = np.where(np.arange(12) < right, TRUTH, (TRUTH + 1) % 3)
-    ema = {"accuracy_ema": right / 12, "majority_ema": 1 / 3} if run == "jepa" else {}
-    return {
+    metrics = {
+        "accuracy": share(right / 12, chance=1 / 3, shapes=12, per_shape=PREDICTED, chosen="honest"),
+        "balanced_accuracy": share(0.5),
+        "majority": share(1 / 3, encoder="none"),
+    }
+    if run == "jepa":
+        metrics["accuracy_ema"] = share(right / 12, of="accuracy", chosen="honest", encoder="target")
+    fields = {
         "provenance": {"verb": "evaluate", "code": "c0de", "settings": {}, "inputs": {}},
         "run": run, "seed": seed, "eval": name, "dataset": "toys", "task": {"kind": "linear_probe"},
         "protocol": f"the forged protocol of {name}", "headline": "accuracy", "notes": ["forged by hand"],
-        "metrics": {"balanced_accuracy": 0.5, "accuracy": right / 12, "majority": 1 / 3, **ema},
-        "predicted": predicted.tolist(), "truth": TRUTH.tolist(),
+        "metrics": metrics, "details": Details(), "predicted": tuple(predicted.tolist()), "truth": TRUTH.tolist(),
         "ids": [f"shape{n}" for n in range(12)], "classes": CLASSES,
     }  # fmt: skip
+    return Finding(**{"format": 2, **fields, **changes})
 
 
 def forge_shapes(layout: Layout) -> None:
@@ -149,7 +171,6 @@ def test_metrics_are_nested_run_evaluation_metric(forged):
     assert list(metrics["plain"]["probe"]) == ["accuracy", "balanced_accuracy", "majority"]
     assert set(metrics["jepa"]["near"]["accuracy_ema"]) == {"mean", "std", "n", "values"}
     assert set(metrics["jepa"]["near"]["accuracy"]) == {"mean", "std", "n", "values", "low", "high"}
-    assert "majority_ema" not in metrics["jepa"]["near"]  # no encoder has a part in it
 
 
 def test_mean_and_sample_std_are_those_worked_by_hand(forged):
@@ -180,6 +201,42 @@ def test_the_page_has_every_run_and_every_protocol(forged):
 def test_text_from_params_is_escaped(forged):
     assert "the method &lt;under&gt; test" in text_of(forged)
     assert "<under>" not in text_of(forged)
+
+
+def test_a_metric_that_nobody_here_knows_is_shown_by_what_it_says_of_itself(tmp_path, monkeypatch):
+    """Some task's headline is an error in radii: the lowest is the best, chance is .9, and nothing is percent."""
+    monkeypatch.setattr(stage, "plots", lambda found, pictures: {})  # the page is what counts here
+    params, layout = forge(tmp_path)
+    for run, error in (("jepa", 0.25), ("plain", 0.75)):
+        for seed in (0, 1):
+            metrics = {"error": Metric(error + seed / 1000, "radii", False, 0.9), "epoch": Metric(7, "epochs")}
+            found = finding(run, seed, "near", 3, headline="error", metrics=metrics, predicted=None)
+            findings.write(layout.evaluation(run, seed, "near"), found)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        stage.report(params, layout)
+    text = text_of((params, layout))
+    assert "error, radii" in text
+    jepa, plain = (next(row for row in text.split("<tr>") if f"<b>{run}</b>" in row) for run in ("jepa", "plain"))
+    assert re.search(r'<td class="number best"><span class="value"[^>]*>0.2505</span>', jepa)
+    assert re.search(r'<td class="number "><span class="value"[^>]*>0.7505</span>', plain)
+    assert re.search(r'what a guess scores</span></td><td class="number">33.3</td><td class="number">0.9</td>', text)
+    assert "<b>jepa</b> has the lowest mean, 0.2505" in text
+    assert re.search(r"<td>epoch, epochs</td><td class=\"number\">7 ± 0</td>", text)
+    assert "0.2505 ± 0.0007071" in printed.getvalue()
+    assert json.loads(layout.metrics.read_text())["jepa"]["near"]["error"]["mean"] == pytest.approx(0.2505)
+
+
+def test_an_older_evaluation_is_refused_with_its_command(tmp_path):
+    params, layout = forge(tmp_path)
+    path = layout.evaluation("plain", 1, "near")
+    data = store.read_json(path)
+    data["metrics"] = {name: metric["value"] for name, metric in data["metrics"].items()}
+    del data["format"]
+    path.write_text(json.dumps(data))
+    with pytest.raises(Problem) as found:
+        stage.report(params, layout)
+    assert "remove it and run: jepa3d evaluate plain near --seed 1" in found.value.mend
+    assert str(path) in found.value.what
 
 
 def test_the_page_loads_nothing_from_anywhere(forged):
@@ -227,6 +284,15 @@ def test_a_resumed_curve_counts_each_step_once_and_keeps_the_last(forged):
     assert rows[-1]["loss"] == 0.125
 
 
+def test_the_lines_of_one_step_are_one_row(tmp_path):
+    """The loop writes a line, the monitor another one at the same step; the last loss is the last one written."""
+    lines = [{"step": 5, "loss": 3.0}, {"step": 10, "loss": 2.0, "lr": 0.1}, {"step": 10, "knn": 0.7}]
+    for line in lines:
+        store.append_jsonl(Layout(tmp_path).curve("jepa", 0), line)
+    rows = study.training(Layout(tmp_path), "jepa", 0).rows
+    assert rows == [{"step": 5, "loss": 3.0}, {"step": 10, "loss": 2.0, "lr": 0.1, "knn": 0.7}]
+
+
 def test_what_a_training_cost_is_no_step_of_it(tmp_path):
     layout = Layout(tmp_path)
     store.write_text(layout.curve("jepa", 0), '{"step": 9, "loss": 2.5}\n{"step": 9, "cost": {"seconds": 60.0}}\n')
@@ -262,16 +328,15 @@ RAGGED = (
   parts: {dataset: toys, task: {kind: part_seg}}
 """
 )
+LID = Example(id="box7", category="box", iou=0.5, parts={0: "lid"}, points=[(0, 0, 0), (1, 0, 0)], truth=[0, 0],
+              predicted=[0, 1])  # fmt: skip
+LOOK = Look(epoch=1, step=2, held_out=0.5, test=0.4)
 DETAILS = {
-    "tuned": {"curve": [{"epoch": 1, "step": 2, "validation": 0.5, "test": 0.4}]},
-    "folds": {"folds": {"accuracy": [0.5, 0.7]}},
-    "robust": {"curves": {"jitter": [0.9, 0.4]}, "levels": {"jitter": [0, 0.01]}, "units": {"jitter": "radii"}},
-    "parts": {
-        "examples": [{"class": "box", "iou": 0.5, "parts": {"0": "lid"}, "points": [[0, 0, 0], [1, 0, 0]],
-                      "truth": [0, 0], "predicted": [0, 1]}],
-        "per_class": {"box": {"miou": 0.5, "shapes": 4, "parts": {}}},
-    },
-}  # fmt: skip
+    "tuned": Details(curve=Curve(metric="accuracy", looks=[LOOK], chosen={"honest": 2})),
+    "folds": Details(folds=Folds(scores={"accuracy": [0.6, 0.7333334]})),
+    "robust": Details(corruptions=[Corruption(kind="jitter", unit="radii", levels=[0, 0.01], scores=[0.9, 0.4])]),
+    "parts": Details(examples=[LID], per_class={"box": ClassScore(miou=0.5, shapes=4, parts={})}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -279,9 +344,11 @@ def ragged(tmp_path_factory) -> tuple[Layout, str]:
     """A study with dearer evaluations of one run and one seed, its report, and what was printed."""
     params, layout = forge(tmp_path_factory.mktemp("ragged"), RAGGED)
     for name, details in DETAILS.items():
-        found = finding("jepa", 1, name, 8) | {"details": details}
-        found["metrics"] |= {"accuracy_last": 0.5, "accuracy_community": 0.7}
-        store.write_json(layout.evaluation("jepa", 1, name), found)
+        last = share(0.5, of="accuracy", chosen="last")
+        metrics = finding("jepa", 1, name, 8).metrics
+        metrics |= {"accuracy_last": last, "accuracy_community": replace(last, value=0.7, chosen="community")}
+        found = finding("jepa", 1, name, 8, metrics=metrics, details=details)
+        findings.write(layout.evaluation("jepa", 1, name), found)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         stage.report(params, layout)
     return layout, printed.getvalue()
@@ -378,14 +445,15 @@ def test_a_missing_file_is_named_with_the_command_that_makes_it(forged, missing,
     assert command in found.value.mend
 
 
-def outcomes(rights: list[list[int]]) -> list[study.Outcome]:
-    """Outcomes of four test shapes, one list per seed: 1 where the prediction is right."""
+def outcomes(rights: list[list[int]], per_shape: str | None = PREDICTED) -> list[Finding]:
+    """Findings about four test shapes, one list per seed: 1 where the prediction is right."""
     return [
-        study.Outcome(
-            {"accuracy": float(np.mean(r))}, "accuracy", "", (), np.array(r), np.ones(4, int), ("a",), ("x",), {}
+        finding(
+            "jepa", 0, "probe", 0, headline="accuracy", metrics={"accuracy": share(np.mean(r), per_shape=per_shape)},
+            predicted=r, truth=[1] * 4, ids=list("abcd"), classes=["x", "y"],
         )
         for r in rights
-    ]
+    ]  # fmt: skip
 
 
 def test_the_noise_of_a_difference_over_the_test_shapes():
@@ -398,8 +466,7 @@ def test_the_noise_of_a_difference_over_the_test_shapes():
 def test_the_noise_of_a_difference_over_the_seeds():
     """Without predictions only the seeds count: a scores .5 and 1, variance 1/8, so 1/16 for the mean of two; b has
     none. One degree of freedom, Student's t 12.706: two seeds say next to nothing."""
-    a, b = outcomes([[1, 1, 0, 0], [1, 1, 1, 1]]), outcomes([[1, 1, 0, 0], [1, 1, 0, 0]])
-    a, b = ([found._replace(predicted=None) for found in run] for run in (a, b))
+    a, b = outcomes([[1, 1, 0, 0], [1, 1, 1, 1]], None), outcomes([[1, 1, 0, 0], [1, 1, 0, 0]], None)
     assert numbers.margin(a, b) == pytest.approx(12.706205 / 4, rel=1e-6)
 
 

@@ -61,14 +61,14 @@ def test_a_class_with_fewer_test_shapes_is_queried_with_those_and_it_is_said():
     given = features()
     fewer = given._replace(x_test=given.x_test[:56], y_test=TEST[:56])  # 7 of each class
     result = evaluate(fewer, Config(), seed=0)
-    assert result.metrics["queries"] == 7.0
+    assert result.values["queries"] == 7.0
     assert result.notes == ("7.0 queries a class on average: some have fewer than 20 test shapes",)
     assert evaluate(given, Config(), seed=0).notes == ()
 
 
 def test_the_spread_is_the_sample_standard_deviation_over_the_folds():
     given, seed = features(spread=2.0), 3
-    metrics = evaluate(given, Config(folds=4, shot=3), seed).metrics
+    metrics = evaluate(given, Config(folds=4, shot=3), seed).values
     mean, deviation = given.x_train.mean(axis=0), given.x_train.std(axis=0)
     found = []
     for fold in folds(TRAIN, TEST, Config(folds=4, shot=3), seed):
@@ -82,14 +82,13 @@ def test_the_spread_is_the_sample_standard_deviation_over_the_folds():
 
 def test_the_accuracy_of_every_fold_is_told():
     result = evaluate(features(spread=2.0), Config(folds=3), seed=0)
-    assert result.details is not None
     for name in ("linear", "knn"):
-        assert len(result.details["folds"][name]) == 3
-        assert np.mean(result.details["folds"][name]) == pytest.approx(result.metrics[name])
+        assert len(result.details.folds.scores[name]) == 3
+        assert np.mean(result.details.folds.scores[name]) == pytest.approx(result.values[name])
 
 
 def test_linear_is_the_headline():
-    assert list(evaluate(features(), Config(), seed=0).metrics)[:4] == ["linear", "linear_std", "knn", "knn_std"]
+    assert list(evaluate(features(), Config(), seed=0).values)[:4] == ["linear", "linear_std", "knn", "knn_std"]
 
 
 def test_more_ways_than_classes_are_a_problem():

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from jepa3d.problem import Problem
-from jepa3d.tasks import Encoded, Features, Result, few_shot, labels_of
+from jepa3d.tasks import Encoded, Features, Metric, Result, few_shot
 from jepa3d.tasks import few_shot_finetune as task
+from jepa3d.tasks._shared.given import labels_of
 from jepa3d.train import loop
 
 Give = Callable[..., Encoded]
@@ -66,8 +67,8 @@ def test_a_fold_trains_on_its_shots_and_is_scored_on_its_queries(give: Give, mon
 
 def test_boxes_are_told_apart_from_four_shots(give: Give):
     found = task.evaluate(give(), settings(shot=8), seed=0)
-    assert found.metrics["accuracy"] > 0.75
-    assert found.metrics["majority"] == 0.5
+    assert found.values["accuracy"] > 0.75
+    assert found.values["majority"] == 0.5
 
 
 def test_parts_and_gather_are_the_whole_evaluation(give: Give):
@@ -81,19 +82,19 @@ def test_parts_and_gather_are_the_whole_evaluation(give: Give):
 
 
 def test_the_spread_is_the_sample_standard_deviation_over_the_folds():
-    results = [Result({"accuracy": one, "queries": 20.0}, None, (), {"accuracy": one}) for one in (0.5, 0.7, 0.9)]
+    results = [Result({"accuracy": Metric(one), "queries": Metric(20.0)}) for one in (0.5, 0.7, 0.9)]
     found = task.gather(results, settings(queries=20))
-    assert found.metrics == {
+    assert found.values == {
         "accuracy": pytest.approx(0.7),
         "accuracy_std": pytest.approx(0.2),
         "majority": 0.5,
         "queries": 20.0,
     }
-    assert [fold["accuracy"] for fold in found.details["folds"]] == [0.5, 0.7, 0.9]
+    assert list(found.details.folds.scores["accuracy"]) == [0.5, 0.7, 0.9]
 
 
 def test_fewer_queries_than_asked_for_are_said():
-    result = Result({"accuracy": 0.5, "queries": 7.0}, None, (), {})
+    result = Result({"accuracy": Metric(0.5), "queries": Metric(7.0)})
     assert task.gather([result], settings(folds=1, queries=20)).notes == (
         "7.0 queries a class on average: some have fewer than 20 test shapes",
     )
@@ -110,7 +111,7 @@ def test_stored_folds_are_used(give: Give):
     assert one.support.tolist() == list(range(8))
     assert two.query.tolist() == list(range(10, 20))
     found = task.part(given, settings(folds=2), 0, 1)
-    assert found.details["classes"] == ["cube", "plate"]
+    assert found.details.folds.classes == (("cube", "plate"),)
 
 
 def test_more_shots_than_shapes_are_a_problem_before_any_training(give: Give, monkeypatch: pytest.MonkeyPatch):

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from jepa3d.params import Augment, Jitter, Tune
 from jepa3d.problem import Problem
-from jepa3d.tasks import Encoded, Labels, Result, check_labels, some_of_each, tuned_by
-from jepa3d.tasks.finetune import Config, evaluate, parts_of, protocol, protocols
+from jepa3d.tasks import Encoded, Result
+from jepa3d.tasks._shared.given import Labels, check_labels
+from jepa3d.tasks._shared.splits import some_of_each
+from jepa3d.tasks._shared.words import tuned_by
+from jepa3d.tasks.finetune import Config, curve_of, evaluate, parts_of, protocol, protocols
 from jepa3d.train import loop, tuning
 
 Give = Callable[..., Encoded]
@@ -46,16 +49,16 @@ def labels(label: np.ndarray, test: int = 20) -> Labels:
 
 def test_boxes_of_three_proportions_are_told_apart(give: Give):
     result = evaluate(give(), settings(), seed=0)
-    assert result.metrics["accuracy"] > 0.8
-    assert result.metrics["accuracy_vote"] > 0.8
-    assert result.metrics["majority"] <= 0.5
+    assert result.values["accuracy"] > 0.8
+    assert result.values["accuracy_vote"] > 0.8
+    assert result.values["majority"] <= 0.5
     assert len(result.predicted) == 20
 
 
 def test_shuffled_labels_give_chance(give: Give):
     shuffled = np.random.default_rng(0).integers(0, 3, 260)
     result = evaluate(give(train=60, test=200, label=shuffled), settings(vote=0), seed=0)
-    assert 0.23 < result.metrics["accuracy"] < 0.44  # a third, plus or minus three standard deviations
+    assert 0.23 < result.values["accuracy"] < 0.44  # a third, plus or minus three standard deviations
 
 
 # --- protocols
@@ -69,8 +72,11 @@ def test_the_community_protocol_never_scores_below_the_honest_one_or_the_last(
         {"step": n, "epoch": n, "validation": held / 20, "test": test / 20} for n, (held, test) in enumerate(scores, 1)
     ]
     chosen = data.draw(st.integers(1, len(rows)))
-    found = protocols(rows, chosen)
+    curve = curve_of(rows, chosen)
+    metrics = protocols(curve, {})
+    found = {name: metric.value for name, metric in metrics.items()}
     assert found["accuracy_community"] >= max(found["accuracy"], found["accuracy_last"])
+    assert {metric.chosen for name, metric in metrics.items() if name.startswith("accuracy")} == {*curve.chosen}
     assert found["accuracy"] == rows[chosen - 1]["test"]
     assert found["accuracy_last"] == rows[-1]["test"]
     assert next(iter(found)) == "accuracy"
@@ -78,20 +84,20 @@ def test_the_community_protocol_never_scores_below_the_honest_one_or_the_last(
 
 def test_each_protocol_is_read_off_the_curve(give: Give):
     result = evaluate(give(), settings(), seed=0)
-    curve, found = result.details["curve"], result.metrics
-    assert [row["epoch"] for row in curve] == [1, 2, 3, 4]
-    assert set(curve[0]) == {"step", "epoch", "loss", "train", "validation", "validation_loss", "test"}
-    best = max(curve, key=lambda row: (row["validation"], -row["validation_loss"]))
-    assert (found["epoch"], found["accuracy"]) == (best["epoch"], best["test"])
-    assert found["accuracy_last"] == curve[-1]["test"]
-    assert found["accuracy_community"] == max(row["test"] for row in curve)
+    curve, found = result.details.curve, result.values
+    assert [look.epoch for look in curve.looks] == [1, 2, 3, 4]
+    assert set(curve.looks[0].more) == {"loss", "train", "validation_loss"}
+    best = max(curve.looks, key=lambda look: (look.held_out, -look.more["validation_loss"]))
+    assert (found["epoch"], found["accuracy"], curve.chosen["honest"]) == (best.epoch, best.test, best.step)
+    assert found["accuracy_last"] == curve.looks[-1].test
+    assert found["accuracy_community"] == max(look.test for look in curve.looks)
 
 
 def test_the_predictions_are_those_of_the_honest_epoch(give: Give):
     given = give()
     found = evaluate(given, settings(), seed=0)
     truth = LABEL[split_of(given) == "test"]
-    assert np.mean(found.predicted == truth) == found.metrics["accuracy"]
+    assert np.mean(found.predicted == truth) == found.values["accuracy"]
 
 
 def test_nothing_but_the_community_protocol_depends_on_the_test_split(give: Give):
@@ -102,35 +108,36 @@ def test_nothing_but_the_community_protocol_depends_on_the_test_split(give: Give
     lying[split == "test"] = (lying[split == "test"] + 1) % 3
     other = evaluate(give(label=lying)._replace(fingerprint="other labels"), settings(), seed=0)
     assert other.predicted.tolist() == plain.predicted.tolist()
-    assert other.metrics["epoch"] == plain.metrics["epoch"]
-    assert other.metrics["accuracy"] != plain.metrics["accuracy"]
-    for one, two in zip(plain.details["curve"], other.details["curve"], strict=True):
-        assert {k: v for k, v in one.items() if k != "test"} == {k: v for k, v in two.items() if k != "test"}
+    assert other.values["epoch"] == plain.values["epoch"]
+    assert other.values["accuracy"] != plain.values["accuracy"]
+    for one, two in zip(plain.details.curve.looks, other.details.curve.looks, strict=True):
+        assert one.model_copy(update={"test": 0.0}) == two.model_copy(update={"test": 0.0})
 
 
 def test_a_vote_over_views_that_change_nothing_is_the_honest_accuracy(give: Give):
     found = evaluate(give(), settings(augment={"scale": [1.0, 1.0]}, fit={"epochs": 1, "batch": 8}), seed=0)
-    assert found.metrics["accuracy_vote"] == found.metrics["accuracy"]
+    assert found.values["accuracy_vote"] == found.values["accuracy"]
 
 
 def test_without_augmentation_there_is_no_vote_and_it_is_said(give: Give):
     found = evaluate(give(), settings(augment={}, fit={"steps": 2, "batch": 8}), seed=0)
-    assert "accuracy_vote" not in found.metrics
+    assert "accuracy_vote" not in found.values
     assert any("accuracy_vote: left out" in note for note in found.notes)
 
 
 def test_with_nothing_held_out_the_last_epoch_is_the_headline(give: Give):
     found = evaluate(give(), settings(validation=0.0, vote=0, fit={"epochs": 2, "batch": 8}), seed=0)
-    assert found.metrics["accuracy"] == found.metrics["accuracy_last"]
-    assert found.metrics["held_out_shapes"] == 0
-    assert "validation" not in found.details["curve"][0]
+    assert found.values["accuracy"] == found.values["accuracy_last"]
+    assert found.values["held_out_shapes"] == 0
+    assert found.metrics["accuracy"].chosen == "last"
+    assert found.details.curve.looks[0].held_out is None
 
 
 def test_an_early_end_looks_at_the_held_out_shapes_only(give: Give, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tuning, "logits", lambda net, source, *rest, **world: np.zeros((len(source), 3), np.float32))
     found = evaluate(give(), settings(patience=2, vote=0, fit={"epochs": 9, "batch": 8}), seed=0)
-    assert [row["epoch"] for row in found.details["curve"]] == [1, 2, 3]  # the first is never bettered
-    assert (found.metrics["epoch"], found.metrics["epoch_last"]) == (1, 3)
+    assert [look.epoch for look in found.details.curve.looks] == [1, 2, 3]  # the first is never bettered
+    assert (found.values["epoch"], found.values["epoch_last"]) == (1, 3)
 
 
 def test_an_early_end_needs_held_out_shapes():
@@ -145,7 +152,7 @@ def test_the_same_seed_gives_the_same_finding_and_another_seed_another(give: Giv
         return evaluate(give()._replace(fingerprint=str(seed)), short, seed)
 
     one, two, other = run(0), run(0), run(1)
-    assert (one.metrics, one.details, one.predicted.tolist()) == (two.metrics, two.details, two.predicted.tolist())
+    assert (one.values, one.details, one.predicted.tolist()) == (two.values, two.details, two.predicted.tolist())
     assert one.details != other.details
 
 
@@ -172,7 +179,7 @@ def test_a_stopped_training_goes_on_to_the_same_finding(give: Give, monkeypatch:
             evaluate(given, often, seed=0)
     stop(-1)
     found = evaluate(given, often, seed=0)
-    assert found.metrics == undisturbed.metrics
+    assert found.values == undisturbed.values
     assert found.details == undisturbed.details
     assert found.predicted.tolist() == undisturbed.predicted.tolist()
 

@@ -10,7 +10,10 @@ import pytest
 
 from jepa3d import plugins, tasks
 from jepa3d.problem import Problem
-from jepa3d.tasks import Features, check, holdout, standardise, stratified_folds
+from jepa3d.tasks import Features
+from jepa3d.tasks._shared.given import check
+from jepa3d.tasks._shared.probe import standardise
+from jepa3d.tasks._shared.splits import holdout, stratified_folds
 
 KINDS = ("linear_probe", "svm", "knn", "few_shot")
 
@@ -38,7 +41,7 @@ def run(kind: str, given: Features, seed: int = 0):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_separate_classes_are_told_apart(kind: str):
-    metrics = run(kind, blobs(spread=0.1)).metrics
+    metrics = run(kind, blobs(spread=0.1)).values
     assert next(iter(metrics.values())) == 1.0
 
 
@@ -48,7 +51,7 @@ def test_shuffled_labels_give_chance(kind: str):
     for seed in range(3):
         given = blobs(seed=seed, train=120, test=400)
         shuffled = given._replace(y_train=random.permutation(given.y_train), y_test=random.permutation(given.y_test))
-        scores.append(next(iter(run(kind, shuffled).metrics.values())))
+        scores.append(next(iter(run(kind, shuffled).values.values())))
     chance = 1 / 3 if kind == "few_shot" else 1 / 4
     assert np.mean(scores) == pytest.approx(chance, abs=0.07)
 
@@ -56,7 +59,7 @@ def test_shuffled_labels_give_chance(kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_result(kind: str):
     one, two = run(kind, blobs(), 5), run(kind, blobs(), 5)
-    assert one.metrics == two.metrics
+    assert one.values == two.values
     assert np.array_equal(one.predicted, two.predicted)
 
 
@@ -66,8 +69,8 @@ def test_nothing_is_chosen_on_the_test_split(kind: str):
     lied_to = given._replace(y_test=np.random.default_rng(0).permutation(given.y_test))
     one, two = run(kind, given), run(kind, lied_to)
     assert one.predicted.tolist() == two.predicted.tolist()
-    assert one.metrics.get("chosen_c") == two.metrics.get("chosen_c")
-    assert one.metrics["accuracy"] != two.metrics["accuracy"]
+    assert one.values.get("chosen_c") == two.values.get("chosen_c")
+    assert one.values["accuracy"] != two.values["accuracy"]
 
 
 @pytest.mark.parametrize("kind", ["linear_probe", "svm", "knn"])
@@ -86,7 +89,7 @@ def test_every_protocol_is_one_line(kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_metrics_are_finite_numbers(kind: str):
-    assert all(type(value) is float and np.isfinite(value) for value in run(kind, blobs()).metrics.values())
+    assert all(type(value) is float and np.isfinite(value) for value in run(kind, blobs()).values.values())
 
 
 @pytest.mark.parametrize("kind", KINDS)

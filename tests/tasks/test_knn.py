@@ -27,7 +27,7 @@ def test_neighbours_come_nearest_first():
 
 
 def test_each_k_has_its_accuracy_and_the_first_is_the_headline():
-    metrics = evaluate(LINE, Config(k=(3, 1), **PLAIN), seed=0).metrics
+    metrics = evaluate(LINE, Config(k=(3, 1), **PLAIN), seed=0).values
     assert metrics["accuracy_k1"] == 1.0  # 0.4 is nearest to 0, 10.4 to 10
     assert metrics["accuracy_k3"] == 0.5  # 0.4: near, far, far
     assert metrics["accuracy"] == metrics["accuracy_k3"]
@@ -55,7 +55,7 @@ def test_a_sharp_vote_is_that_of_the_nearest():
     random = np.random.default_rng(0)
     given = Features(random.normal(size=(40, 5)), np.arange(40) % 4, random.normal(size=(30, 5)), np.arange(30) % 4, ())
     sharp = evaluate(given, Config(k=(20, 1), temperature=1e-4), seed=0)
-    assert sharp.metrics["accuracy_k20"] == sharp.metrics["accuracy_k1"]
+    assert sharp.values["accuracy_k20"] == sharp.values["accuracy_k1"]
 
 
 def test_the_cosine_does_not_see_lengths():
@@ -63,7 +63,7 @@ def test_the_cosine_does_not_see_lengths():
     given = Features(
         x_train, np.array([0, 1]), np.array([[9.0, 1.0], [0.01, 0.1]], np.float32), np.array([0, 1]), ("a", "b")
     )
-    assert evaluate(given, Config(k=(1,), standardise=False), seed=0).metrics["accuracy"] == 1.0
+    assert evaluate(given, Config(k=(1,), standardise=False), seed=0).values["accuracy"] == 1.0
 
 
 def test_standardising_keeps_a_large_feature_from_drowning_a_small_one():

@@ -17,7 +17,8 @@ from jepa3d.ops.geometry import fps_numba, knn_numba
 from jepa3d.params import Fit, Level, Objective, Run, Scheme, Tokenizer
 from jepa3d.problem import Problem
 from jepa3d.results import store
-from jepa3d.tasks import Encoded, Result, holdout, part_seg
+from jepa3d.tasks import Encoded, Result, part_seg
+from jepa3d.tasks._shared.splits import holdout
 from jepa3d.tasks.part_seg import Config
 from jepa3d.train import loop, part_labels
 
@@ -78,12 +79,12 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 
 def test_it_learns_the_parts_and_the_majority_part_does_not(result: Result):
-    assert next(iter(result.metrics)) == "instance_miou"
-    assert result.metrics["instance_miou"] > 0.8
+    assert next(iter(result.values)) == "instance_miou"
+    assert result.values["instance_miou"] > 0.8
     # of a cube or rod: IoU about 1/2 of one part and 0 of the other; of a plate, whose handle counts 1: 1/2, 0 and 1
-    assert result.metrics["majority_instance_miou"] == pytest.approx((1 / 4 + 1 / 4 + 1 / 2) / 3, abs=0.05)
-    assert result.metrics["majority"] == result.metrics["majority_instance_miou"]
-    assert result.metrics["point_accuracy"] > 0.9
+    assert result.values["majority_instance_miou"] == pytest.approx((1 / 4 + 1 / 4 + 1 / 2) / 3, abs=0.05)
+    assert result.values["majority"] == result.values["majority_instance_miou"]
+    assert result.values["point_accuracy"] > 0.9
 
 
 def test_procedural_shapes_are_far_above_the_majority_part(tmp_path: Path):
@@ -93,7 +94,7 @@ def test_procedural_shapes_are_far_above_the_majority_part(tmp_path: Path):
     arrays = {name: np.stack([getattr(shape, name) for shape in made]) for name in ("points", "label", "part")}
     arrays |= {"split": [shape.split for shape in made], "id": [shape.id for shape in made]}
     about = {"classes": list(procedural.CLASSES), "parts": list(procedural.PARTS)}
-    metrics = part_seg.evaluate(written(tmp_path, arrays, **about), quick(96, compete="category"), seed=0).metrics
+    metrics = part_seg.evaluate(written(tmp_path, arrays, **about), quick(96, compete="category"), seed=0).values
     assert metrics["instance_miou"] > metrics["majority_instance_miou"] + 0.2
     assert metrics["point_accuracy"] > metrics["majority_point_accuracy"] + 0.1
 
@@ -102,7 +103,7 @@ def test_shuffled_part_labels_give_chance(tmp_path: Path):
     arrays = toys()
     random = np.random.default_rng(1)
     arrays["part"] = np.stack([random.permutation(row) for row in arrays["part"]])
-    metrics = part_seg.evaluate(written(tmp_path, arrays), quick(12), seed=0).metrics
+    metrics = part_seg.evaluate(written(tmp_path, arrays), quick(12), seed=0).values
     assert metrics["point_accuracy"] == pytest.approx(0.5, abs=0.05)
     assert metrics["instance_miou"] < 0.5
 
@@ -132,23 +133,24 @@ def test_a_training_that_was_stopped_ends_in_the_same_figures(
             part_seg.evaluate(given, quick(), seed=3)
     assert [path.name for path in given.state.glob("step*.pt")] == ["step000000014.pt"]
     resumed = part_seg.evaluate(given, quick(), seed=3)
-    assert resumed.metrics == result.metrics
+    assert resumed.values == result.values
     assert resumed.details == result.details
 
 
 def test_the_epoch_is_chosen_on_the_held_out_part_and_the_community_chooses_on_test(result: Result):
-    curve, metrics = result.details["curve"], result.metrics
-    assert [row["step"] for row in curve] == [6, 12, 18, 24]
-    honest = max(curve, key=lambda row: row["held_out_instance_miou"])
-    assert result.details["steps"]["honest"] == honest["step"]
-    assert metrics["instance_miou"] == honest["test_instance_miou"]
-    assert metrics["instance_miou_last"] == curve[-1]["test_instance_miou"]
-    assert metrics["instance_miou_community"] == max(row["test_instance_miou"] for row in curve)
+    curve, metrics = result.details.curve, result.values
+    assert [look.step for look in curve.looks] == [6, 12, 18, 24]
+    honest = max(curve.looks, key=lambda look: look.held_out)
+    assert curve.chosen["honest"] == honest.step
+    assert metrics["instance_miou"] == honest.test
+    assert metrics["instance_miou_last"] == curve.looks[-1].test
+    assert metrics["instance_miou_community"] == max(look.test for look in curve.looks)
+    assert curve.looks[-1].more["test_class_miou"] == metrics["class_miou_last"]
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_community_protocol_never_scores_below_the_honest_one(given: Encoded, seed: int):
-    metrics = part_seg.evaluate(given, quick(8), seed).metrics
+    metrics = part_seg.evaluate(given, quick(8), seed).values
     assert metrics["instance_miou_community"] >= max(metrics["instance_miou"], metrics["instance_miou_last"])
 
 
@@ -162,28 +164,29 @@ def test_test_labels_change_no_prediction(tmp_path: Path):
     two = part_seg.evaluate(written(tmp_path / "b", other), quick(12), seed=0)
     kept = [store.load_state(tmp_path / name / "state" / "honest.pt")["predicted"] for name in ("a", "b")]
     assert torch.equal(*kept)
-    assert one.metrics["held_out_instance_miou"] == two.metrics["held_out_instance_miou"]
+    assert one.values["held_out_instance_miou"] == two.values["held_out_instance_miou"]
 
 
 def test_a_frozen_encoder_trains_only_the_head(given: Encoded):
-    frozen = part_seg.evaluate(given, quick(16, freeze=True), seed=0).metrics
+    frozen = part_seg.evaluate(given, quick(16, freeze=True), seed=0).values
     assert frozen["instance_miou"] > frozen["majority_instance_miou"] + 0.2
 
 
-def test_details_are_plain_json_with_what_tables_and_pictures_need(result: Result, tmp_path: Path):
+def test_details_are_what_tables_and_pictures_need(result: Result):
     details = result.details
-    store.write_json(tmp_path / "out.json", details)
-    assert store.read_json(tmp_path / "out.json")["examples"][0]["parts"] == {"0": "cube/low", "1": "cube/high"}
-    assert set(details["per_class"]) == {"cube", "rod", "plate"}
-    assert details["per_class"]["plate"]["parts"]["plate/handle"] == 1.0
-    mean = np.mean([entry["miou"] for entry in details["per_class"].values()])
-    assert result.metrics["class_miou"] == pytest.approx(mean)
-    assert result.metrics["instance_miou"] == pytest.approx(np.mean(details["per_shape"]["iou"]), abs=1e-5)
-    assert details["per_shape"]["id"] == [f"toy-{i}" for i in range(48, 66)]
-    example = details["examples"][0]
-    assert np.shape(example["points"]) == (64, 3)
-    assert len(example["truth"]) == len(example["predicted"]) == 64
-    assert example["points"][0] == [round(value, 3) for value in example["points"][0]]
+    assert details.examples[0].parts == {0: "cube/low", 1: "cube/high"}
+    assert set(details.per_class) == {"cube", "rod", "plate"}
+    assert details.per_class["plate"].parts["plate/handle"] == 1.0
+    mean = np.mean([entry.miou for entry in details.per_class.values()])
+    assert result.values["class_miou"] == pytest.approx(mean)
+    per_shape = details.per_shape
+    assert result.values["instance_miou"] == pytest.approx(np.mean(per_shape.scores["iou"]), abs=1e-5)
+    assert result.metrics["instance_miou"].per_shape == "iou"
+    assert per_shape.ids == [f"toy-{i}" for i in range(48, 66)]
+    example = details.examples[0]
+    assert np.shape(example.points) == (64, 3)
+    assert len(example.truth) == len(example.predicted) == 64
+    assert example.points[0] == tuple(round(value, 3) for value in example.points[0])
 
 
 def test_only_the_schemes_points_are_segmented(tmp_path: Path):
@@ -287,17 +290,17 @@ def test_leaked_shapes_are_left_out_of_a_second_figure(tmp_path: Path):
     data = part_labels.load(given.canonical, given.patches)
     assert data.id[part_labels.leaked(data)].tolist() == ["train/00/0", "train/02/5", "test/00/0", "test/02/5"]
     result = part_seg.evaluate(given, quick(8), seed=0)
-    ious = dict(zip(result.details["per_shape"]["id"], result.details["per_shape"]["iou"], strict=True))
+    ious = dict(zip(result.details.per_shape.ids, result.details.per_shape.scores["iou"], strict=True))
     clean = [iou for name, iou in ious.items() if name not in ("test/00/0", "test/02/5")]
-    assert result.metrics["instance_miou_without_leaked"] == pytest.approx(np.mean(clean), abs=1e-5)
-    assert {"class_miou_without_leaked_last", "instance_miou_without_leaked_community"} <= set(result.metrics)
+    assert result.values["instance_miou_without_leaked"] == pytest.approx(np.mean(clean), abs=1e-5)
+    assert {"class_miou_without_leaked_last", "instance_miou_without_leaked_community"} <= set(result.values)
     assert "2 of 18 test shapes are train shapes too" in result.notes[0]
 
 
 def test_other_data_sets_have_no_leaked_shapes(tmp_path: Path):
     given = written(tmp_path, leaky())
     assert not part_labels.leaked(part_labels.load(given.canonical, given.patches)).any()
-    assert not any("leaked" in name for name in part_seg.evaluate(given, quick(5), seed=0).metrics)
+    assert not any("leaked" in name for name in part_seg.evaluate(given, quick(5), seed=0).values)
 
 
 def test_leaked_shapes_are_those_that_the_data_sets_audit_finds():
@@ -330,5 +333,5 @@ def test_the_seed_decides_everything(given: Encoded):
         part_seg.evaluate(given._replace(state=given.state / str(number)), quick(4), seed)
         for number, seed in enumerate((5, 5, 6))
     )
-    assert (one.metrics, one.details) == (two.metrics, two.details)
-    assert one.details["curve"] != other.details["curve"]
+    assert (one.values, one.details) == (two.values, two.details)
+    assert one.details.curve != other.details.curve

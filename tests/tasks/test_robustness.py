@@ -68,8 +68,8 @@ def test_clean_accuracy_and_predictions_are_the_linear_probes(given: Encoded):
     expected = linear_probe.evaluate(Features(*sides[0], *sides[1], ("a", "b", "c")), linear_probe.Config(), seed=4)
     found = evaluate(given, Config(corruptions=("jitter",)), seed=4)
     assert found.predicted.tolist() == expected.predicted.tolist()
-    assert found.metrics["accuracy"] == expected.metrics["accuracy"]
-    assert found.metrics["chosen_c"] == expected.metrics["chosen_c"]
+    assert found.values["accuracy"] == expected.values["accuracy"]
+    assert found.values["chosen_c"] == expected.values["chosen_c"]
 
 
 def test_a_corrupted_accuracy_by_hand(given: Encoded):
@@ -84,21 +84,21 @@ def test_a_corrupted_accuracy_by_hand(given: Encoded):
         x_test = loaded.module.pool(loaded.module(patches)).numpy()
     probe = linear_probe.Config(grid=(0.1,))
     expected = linear_probe.evaluate(Features(loaded.embed(train).numpy(), y_train, x_test, y_test, ()), probe, seed)
-    found = evaluate(given, Config(corruptions=("occlusion",), grid=(0.1,)), seed).metrics
-    assert found["occlusion_5"] == expected.metrics["accuracy"]
+    found = evaluate(given, Config(corruptions=("occlusion",), grid=(0.1,)), seed).values
+    assert found["occlusion_5"] == expected.values["accuracy"]
 
 
 def test_every_corruption_has_its_figures_and_the_headline_is_their_mean(given: Encoded):
     result = evaluate(given, Config(grid=(0.1,)), seed=0)
-    metrics = result.metrics
+    metrics = result.values
     assert list(metrics)[:2] == ["accuracy_corrupted", "accuracy"]
     for kind in CORRUPTIONS:
         assert metrics[kind] == pytest.approx(np.mean([metrics[f"{kind}_{severity}"] for severity in range(1, 6)]))
     assert metrics["accuracy_corrupted"] == pytest.approx(np.mean([metrics[kind] for kind in CORRUPTIONS]))
-    details = result.details
-    assert set(details["curves"]) == set(LEVELS) == set(CORRUPTIONS)
-    assert details["curves"]["clutter"] == [metrics["accuracy"], *(metrics[f"clutter_{s}"] for s in range(1, 6))]
-    assert details["levels"]["dropout"] == list(LEVELS["dropout"])
+    curves = {one.kind: one for one in result.details.corruptions}
+    assert set(curves) == set(LEVELS) == set(CORRUPTIONS)
+    assert curves["clutter"].scores == [metrics["accuracy"], *(metrics[f"clutter_{s}"] for s in range(1, 6))]
+    assert curves["dropout"].levels == LEVELS["dropout"]
 
 
 def test_the_seed_decides_everything(given: Encoded):
@@ -110,13 +110,13 @@ def test_the_seed_decides_everything(given: Encoded):
 def test_features_that_need_no_training_are_evaluated_too(given: Encoded, kind: str):
     metrics = evaluate(
         written(given.canonical, kind), Config(corruptions=("dropout", "clutter"), grid=(0.1,)), 0
-    ).metrics
+    ).values
     assert metrics["accuracy"] > metrics["majority"]
     assert 0 <= metrics["dropout_5"] <= 1
 
 
 def test_hand_made_features_do_not_mind_a_turn_about_the_vertical_but_a_turn_in_space(given: Encoded):
-    metrics = evaluate(written(given.canonical, "handcrafted"), Config(corruptions=("rotation",)), 0).metrics
+    metrics = evaluate(written(given.canonical, "handcrafted"), Config(corruptions=("rotation",)), 0).values
     assert metrics["accuracy"] > 0.9
     assert metrics["rotation_4"] < metrics["accuracy"]
 

@@ -8,7 +8,9 @@ from sklearn.svm import SVC, LinearSVC
 
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
-from jepa3d.tasks import Features, standardise, stratified_folds, svm
+from jepa3d.tasks import Features, svm
+from jepa3d.tasks._shared.probe import standardise
+from jepa3d.tasks._shared.splits import stratified_folds
 from jepa3d.tasks.svm import Config, evaluate, protocol
 
 
@@ -34,7 +36,7 @@ def test_m2ae_is_svc_on_the_sum_of_max_and_mean():
     direct = SVC(kernel="linear", C=0.012).fit(x_train, given.y_train)
     result = alone("m2ae", given)
     assert result.predicted.tolist() == direct.predict(x_test).tolist()
-    assert result.metrics["accuracy_m2ae"] == pytest.approx(direct.score(x_test, given.y_test))
+    assert result.values["accuracy_m2ae"] == pytest.approx(direct.score(x_test, given.y_test))
 
 
 def test_pointjepa_is_svc_on_the_features_as_they_are():
@@ -65,7 +67,7 @@ def test_cv_chooses_c_inside_the_train_split_and_fits_again_on_all_of_it():
     x_train, x_test = standardise(given.x_train, given.x_test)
     direct = SVC(kernel="linear", C=best).fit(x_train, given.y_train).predict(x_test)
     result = alone("cv", given, grid=grid)
-    assert result.metrics["chosen_c"] == pytest.approx(np.log10(best))
+    assert result.values["chosen_c"] == pytest.approx(np.log10(best))
     assert result.predicted.tolist() == direct.tolist()
 
 
@@ -73,14 +75,14 @@ def test_the_product_matrix_makes_no_difference(monkeypatch: pytest.MonkeyPatch)
     given = pooled()
     held = evaluate(given, Config(), seed=0)
     monkeypatch.setattr(svm, "HELD", 10)
-    assert evaluate(given, Config(), seed=0).metrics == held.metrics
+    assert evaluate(given, Config(), seed=0).values == held.values
 
 
 def test_every_preset_has_its_metric_and_cv_is_the_headline():
     result = evaluate(pooled(), Config(), seed=0)
-    assert next(iter(result.metrics)) == "accuracy"
-    assert result.metrics["accuracy"] == result.metrics["accuracy_cv"]
-    assert {key for key in result.metrics if key.startswith("accuracy_")} == {
+    assert next(iter(result.values)) == "accuracy"
+    assert result.values["accuracy"] == result.values["accuracy_cv"]
+    assert {key for key in result.values if key.startswith("accuracy_")} == {
         "accuracy_cv", "accuracy_m2ae", "accuracy_pointjepa", "accuracy_recon", "accuracy_default",
     }  # fmt: skip
     assert result.predicted.tolist() == alone("cv", pooled()).predicted.tolist()
@@ -88,12 +90,12 @@ def test_every_preset_has_its_metric_and_cv_is_the_headline():
 
 def test_a_preset_whose_pooling_is_not_there_is_left_out_and_said():
     result = evaluate(pooled()._replace(pool="mean"), Config(), seed=0)
-    assert "accuracy_m2ae" not in result.metrics
-    assert "accuracy_pointjepa" not in result.metrics
+    assert "accuracy_m2ae" not in result.values
+    assert "accuracy_pointjepa" not in result.values
     assert result.notes[0] == (
         "accuracy_m2ae: left out: it needs max- and mean-pooled features, these are pooled by 'mean'"
     )
-    assert result.metrics["accuracy"] == result.metrics["accuracy_cv"]
+    assert result.values["accuracy"] == result.values["accuracy_cv"]
 
 
 def test_nothing_but_impossible_presets_is_a_problem():

@@ -228,7 +228,7 @@ def tuned(folder: Path, name: str, world: World, stop: int = 0) -> dict[str, Any
     result: Result = task.evaluate(given, settings, 1)
     rows = store.read_jsonl(given.state / "curve.jsonl") if world.first else []
     curve = [{key: value for key, value in row.items() if key != "steps_per_second"} for row in rows]
-    return {"metrics": result.metrics, "curve": curve}
+    return {"metrics": result.values, "curve": curve}
 
 
 def work(folder: Path, world: World) -> dict[str, Any]:
