@@ -132,7 +132,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 import torch
-from jepa3d import store
+from jepa3d.results import store
 import jepa3d
 from jepa3d.problem import Problem
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
