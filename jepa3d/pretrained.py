@@ -98,7 +98,7 @@ class LoadedEncoder:
             chosen = [torch.empty(0, self.scheme.points, 3, device=self.device)]
             for at, batch in enumerate(alike):
                 chosen.append(choose_points(numbers(batch, start + at).to(self.device), self.scheme))
-            yield patchify(torch.cat(chosen), self.scheme.levels[0])
+            yield patchify(torch.cat(chosen), *self.scheme.levels)
 
 
 def in_one(pieces: Iterable[Float[Tensor, "b F"]], count: int, home: torch.device) -> Float[Tensor, "B F"]:

@@ -31,7 +31,7 @@ class Patches(NamedTuple):
     above: tuple[Coarser, ...] = ()
 
 
-Indices = Sequence[tuple[Int[Tensor, "B M"], Int[Tensor, "B M K"]]]
+Indices = Sequence[tuple[Int[Tensor, "B _"], Int[Tensor, "B _ _"]]]  # centre, neighbour
 
 
 def make_patches(

@@ -63,6 +63,11 @@ class Scheme(FrozenModel):
     levels: tuple[Level, ...] = Field(default=(Level(num=64, size=32),), min_length=1)
     live: bool = False
 
+    @property
+    def live_levels(self) -> tuple[Level, ...]:
+        """The levels that are recomputed after augmentation: all or none."""
+        return self.levels if self.live else ()
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
         available = self.points

@@ -59,7 +59,7 @@ def features(
     def pooled(start: int) -> Tensor:
         index = np.arange(start, min(start + size, len(source)))
         keys = torch.zeros(len(index), dtype=torch.long)
-        batch = batches.to_device(source.rows(index), device, keys, None)
+        batch = batches.to_device(source.rows(index), device, keys)
         return loaded.pooled(batch.patches()).float()
 
     pieces = map(pooled, track(starts, len(starts), label))

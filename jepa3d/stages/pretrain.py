@@ -55,12 +55,19 @@ def _pretrain(params: Params, layout: Layout, run: str, seed: int, world: distri
     options = plugin_config(objectives, entry.objective.options(), f"runs.{run}.objective", params.source)
     objective = plugin.Objective(options, model, label_count(layout, entry)).to(device)
     source = batches.open_source(training_parts(layout, entry), entry.fit.memory_gb * 1e9, entry.fit.lanes)
-    live = scheme.levels[0] if scheme.live else None
 
     def stream_of(rank: int, size: int) -> batches.Stream:
         parts = entry.fit.accumulate
         return batches.Stream(
-            source, entry.fit.batch, derive(seed, "stream"), entry.augment, live, device, parts, rank, size
+            source,
+            entry.fit.batch,
+            derive(seed, "stream"),
+            entry.augment,
+            scheme.live_levels,
+            device,
+            parts,
+            rank,
+            size,
         )
 
     watch = watched(layout, entry, seed, device) if world.first else None
@@ -124,7 +131,7 @@ def watched(layout: Layout, entry: Run, seed: int, device: torch.device) -> Watc
     parts = []
     for index in np.array_split(np.arange(count), max(1, count // 128)):
         keys = shape_keys(seed, torch.zeros(len(index), dtype=torch.long), torch.from_numpy(index))
-        parts.append(batches.to_device(source.rows(index), device, keys.to(device), None))
+        parts.append(batches.to_device(source.rows(index), device, keys.to(device)))
     return Watch(parts)
 
 

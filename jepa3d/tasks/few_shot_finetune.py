@@ -76,8 +76,9 @@ def part(given: Encoded, config: Config, seed: int, number: int) -> Result:
         given.encoder, given.model, config, len(classes), own, pretrained=given.run.fit.steps != 0
     )
     support, query = (_of_fold(given, rows, classes) for rows in (shots, queries))
-    live = given.scheme.levels[0] if given.scheme.live else None
-    tuned, _ = tuning.train(net, factors, config, support, live, own, given.state, given.fingerprint, f"fold {number}")
+    tuned, _ = tuning.train(
+        net, factors, config, support, given.scheme.live_levels, own, given.state, given.fingerprint, f"fold {number}"
+    )
     found = tuning.logits(tuned.net, query, tuned.sums.device).argmax(1)
     accuracy = score.accuracy(query.arrays.label, found)
     metrics = {

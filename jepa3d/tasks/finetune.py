@@ -93,13 +93,12 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     }
     on_test = scored["test"]
     assert on_test is not None
-    live = given.scheme.levels[0] if given.scheme.live else None
     tuned, rows = tuning.train(
         net,
         factors,
         config,
         _source(given, fitted, memory),
-        live,
+        given.scheme.live_levels,
         seed,
         given.state,
         given.fingerprint,
@@ -112,7 +111,9 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     predicted = tuning.logits(best, on_test.source, device, world=world).argmax(1)
     votes = config.vote if config.augment != Augment() else 0
     views = [
-        tuning.logits(best, on_test.source, device, config.augment, live, derive(seed, "vote", number), world)
+        tuning.logits(
+            best, on_test.source, device, config.augment, given.scheme.live_levels, derive(seed, "vote", number), world
+        )
         for number in range(votes)
     ]
     if not world.first:

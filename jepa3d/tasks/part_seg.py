@@ -166,15 +166,13 @@ def _train(
     from jepa3d.train import loop
     from jepa3d.train.batches import Arrays, InMemory, Stream
 
-    points, centre, neighbour, _ = data.arrays
-    numbered = Arrays(points[fitted], centre[fitted], neighbour[fitted], np.arange(len(fitted)))
-    live = given.scheme.levels[0] if given.scheme.live else None
+    numbered = Arrays.of(array[fitted] for array in data.arrays.every())._replace(label=np.arange(len(fitted)))
     stream = Stream(
         InMemory(numbered),
         config.fit.batch,
         derive(seed, "part_seg", "stream"),
         config.augment,
-        live,
+        given.scheme.live_levels,
         watch.device,
         config.fit.accumulate,
         watch.world.rank,
@@ -247,7 +245,7 @@ class Watch:
         """The part of every point, among those of the shape's category."""
         import torch
 
-        from jepa3d.train.batches import to_device
+        from jepa3d.train.batches import Arrays, to_device
         from jepa3d.train.segmentation import best_allowed
 
         allowed = _allowed(self.data).to(self.device)
@@ -256,8 +254,8 @@ class Watch:
         batches = np.array_split(rows, -(-len(rows) // BATCH))
         with torch.no_grad():
             for index in batches[self.world.share(len(batches))]:
-                arrays = type(self.data.arrays)._make(array[index] for array in self.data.arrays)
-                batch = to_device(arrays, self.device, torch.zeros(len(index), dtype=torch.long), None)
+                arrays = Arrays.of(array[index] for array in self.data.arrays.every())
+                batch = to_device(arrays, self.device, torch.zeros(len(index), dtype=torch.long))
                 logits = self.objective.model(batch.patches(), batch.label, batch.points)
                 out.append(best_allowed(logits, allowed[batch.label]).to(torch.int16).cpu().numpy())
         self.objective.train()

@@ -135,7 +135,6 @@ def _features(
     from jepa3d.train.batches import Part, open_source, to_device
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    level = given.scheme.levels[0]
     loaded = pretrained.load(given.encoder).to(device)
 
     @torch.no_grad()
@@ -145,8 +144,10 @@ def _features(
         for index in np.array_split(np.arange(len(rows)), -(-len(rows) // BATCH)):
             numbers = torch.from_numpy(rows[index])
             keys = shape_keys(derive(seed, "robustness"), torch.zeros_like(numbers), numbers).to(device)
-            batch = to_device(source.rows(index), device, keys, None)
-            patches = patchify(corrupt(batch.points, keys, kind, severity), level) if kind else batch.patches()
+            batch = to_device(source.rows(index), device, keys)
+            patches = (
+                patchify(corrupt(batch.points, keys, kind, severity), *given.scheme.levels) if kind else batch.patches()
+            )
             pieces.append(loaded.pooled(patches).float().cpu().numpy())
         return np.concatenate(pieces)
 

@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jepa3d.nets.patches import Patches
+from jepa3d.nets.patches import Coarser, Patches
 from jepa3d.ops.geometry import squared_distance
+from jepa3d.params import Level
 from jepa3d.pretrained import LoadedEncoder
 from jepa3d.problem import Problem
 from jepa3d.results import store
@@ -43,16 +44,25 @@ class Graph(nn.Module):
     def __init__(self, loaded: LoadedEncoder, nearest: Nearest) -> None:
         super().__init__()
         self.encoder = loaded.module
-        self.level = loaded.scheme.levels[0]
+        self.levels = loaded.scheme.levels
         self.nearest = nearest
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        centres = rows(points, farthest(points, self.level.num))
-        near = self.nearest(points, centres, self.level.size)
-        groups = rows(points, near.flatten(1)).unflatten(1, (self.level.num, self.level.size)) - centres[:, :, None]
-        patches = Patches(points, centres, groups)
+        first, *others = self.levels
+        centres, near = self.level(points, first)
+        groups = rows(points, near.flatten(1)).unflatten(1, (first.num, first.size)) - centres[:, :, None]
+        above, below = [], centres
+        for level in others:
+            below, near = self.level(below, level)
+            above.append(Coarser(below, near))
+        patches = Patches(points, centres, groups, tuple(above))
         tokens = self.encoder(patches)
         return self.encoder.pool(tokens), *self.encoder.of_patches(patches, tokens)
+
+    def level(self, points: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        """The centres of a level among its points, and the points next to each."""
+        centres = rows(points, farthest(points, level.num))
+        return centres, self.nearest(points, centres, level.size)
 
 
 def rows(points: Float[Tensor, "B P 3"], index: Int[Tensor, "B I"]) -> Float[Tensor, "B I 3"]:

@@ -11,7 +11,8 @@ is the same whether one rank serves all lanes or each lane has a rank of its own
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -44,6 +45,17 @@ class Arrays(NamedTuple):
     centre: NDArray[np.uint16]  # [n, N]
     neighbour: NDArray[np.uint16]  # [n, N, K]
     label: NDArray[np.int64]  # [n]
+    above: tuple[NDArray[np.uint16], ...] = ()  # centre and neighbour of each further level, over the one below
+
+    @classmethod
+    def of(cls, every: Iterable[NDArray[Any]]) -> Arrays:
+        """From what `every` gives."""
+        points, centre, neighbour, label, *above = every
+        return cls(points, centre, neighbour, label, tuple(above))
+
+    def every(self) -> tuple[NDArray[Any], ...]:
+        """All arrays, the further levels' last."""
+        return (self.points, self.centre, self.neighbour, self.label, *self.above)
 
 
 @dataclass
@@ -55,15 +67,17 @@ class Batch:
     neighbour: Int[Tensor, "B N K"]
     label: Int[Tensor, " B"]
     keys: Int[Tensor, " B"]
-    level: Level | None = None  # set: FPS and KNN are recomputed, after augmentation
+    live: Sequence[Level] = ()  # given: FPS and KNN of these levels are recomputed, after augmentation
+    above: Sequence[Int[Tensor, "B ..."]] = ()  # as of Arrays
 
     def __len__(self) -> int:
         return len(self.points)
 
     def patches(self) -> Patches:
-        if self.level is not None:
-            return patchify(self.points, self.level)
-        return make_patches(self.points, self.centre, self.neighbour)
+        if self.live:
+            return patchify(self.points, *self.live)
+        above = list(zip(self.above[::2], self.above[1::2], strict=True))
+        return make_patches(self.points, self.centre, self.neighbour, above)
 
     def uniform(self, purpose: str, *count: int) -> Float[Tensor, "B *count"]:
         """Uniform numbers for each shape that nothing but (seed, epoch, shape, purpose) decides."""
@@ -114,7 +128,7 @@ class InMemory:
         return np.concatenate(epochs), np.concatenate(index)
 
     def rows(self, index: Rows) -> Arrays:
-        return Arrays._make(array[index] for array in self.arrays)
+        return Arrays.of(array[index] for array in self.arrays.every())
 
     def _permutation(self, seed: int, epoch: int) -> Rows:
         if self._epoch != (seed, epoch):
@@ -169,7 +183,7 @@ class Streamed:
         self.firsts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])  # the number of each block's first shape
         self.readers = [_Reader(part) for part in self.parts]
         self.sample = self.readers[0].read(0, 1)
-        per_shape = sum(array[0].nbytes for array in self.sample)
+        per_shape = sum(array[0].nbytes for array in self.sample.every())
         self.window = max(1, int(memory / (2 * per_shape * BLOCK * lanes)))  # 2: a batch may take from two windows
         self._plan: tuple[tuple[int, int, int], Rows, Rows, Rows] | None = None
         self._wanted: dict[int, list[Window]] = {}  # the windows that each lane took from last
@@ -282,19 +296,19 @@ class Streamed:
         for at, block, start, stop in zip(begins, *pieces, strict=False):
             low = int(self.offset[block] + start - self.firsts[block])
             read = self.readers[self.part[block]].read(low, low + int(stop - start))
-            for into, array in zip(arrays, read, strict=True):
+            for into, array in zip(arrays.every(), read.every(), strict=True):
                 into[at : at + len(array)] = array
         return arrays
 
 
 def _empty(like: Arrays, count: int) -> Arrays:
-    return Arrays._make(np.empty((count, *array.shape[1:]), array.dtype) for array in like)
+    return Arrays.of(np.empty((count, *array.shape[1:]), array.dtype) for array in like.every())
 
 
 def _copy(out: Arrays, at: Rows, source: Arrays, places: Rows) -> None:
     into: Any
     array: Any
-    for into, array in zip(out, source, strict=True):
+    for into, array in zip(out.every(), source.every(), strict=True):
         into[at] = array[places]
 
 
@@ -311,11 +325,11 @@ def _given(position: int, lane: int, run: int, lanes: int) -> int:
 
 def open_source(parts: Sequence[Part], memory: float, lanes: int = LANES) -> InMemory | Streamed:
     """The shapes of several data sets as one source; `memory` in bytes decides whether they are held or streamed."""
-    per_shape = sum(array[0].nbytes for array in _read(parts[0], 0, 1))
+    per_shape = sum(array[0].nbytes for array in _read(parts[0], 0, 1).every())
     if per_shape * sum(len(part.rows) for part in parts) > memory:
         return Streamed(parts, memory, lanes)
-    pieces = [_read(part, 0, len(part.rows)) for part in parts]
-    return InMemory(Arrays._make(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
+    pieces = [_read(part, 0, len(part.rows)).every() for part in parts]
+    return InMemory(Arrays.of(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
 
 
 def split_rows(canonical: Path, split: str | None) -> Rows:
@@ -343,12 +357,13 @@ class _Reader:
         data = self._open.enter_context(store.open_h5(part.canonical))
         patches = self._open.enter_context(store.open_h5(part.patches))
         self.rows, self.points, self.label = part.rows, data["points"], data["label"]
-        self.chosen, self.centre, self.neighbour = patches.get("point"), patches["centre"], patches["neighbour"]
-        if len(self.points) != len(self.centre):
+        self.chosen, self.indices = patches.get("point"), [patches["centre"], patches["neighbour"]]
+        self.above = [patches[name] for name in _names_above(patches)]
+        if len(self.points) != len(self.indices[0]):
             self.close()
             raise Problem(
                 f"{part.patches}: does not belong to {part.canonical}",
-                f"{len(self.centre)} shapes against {len(self.points)}",
+                f"{len(self.indices[0])} shapes against {len(self.points)}",
                 "run 'jepa3d patchify' again",
             )
 
@@ -360,10 +375,17 @@ class _Reader:
         points = self.points[low:high][keep]
         if self.chosen is not None:
             points = np.take_along_axis(points, self.chosen[low:high][keep][:, :, None].astype(np.int64), 1)
-        return Arrays(points, *(array[low:high][keep] for array in (self.centre, self.neighbour, self.label)))
+        stored = (*self.indices, self.label, *self.above)
+        return Arrays.of((points, *(array[low:high][keep] for array in stored)))
 
     def close(self) -> None:
         self._open.close()
+
+
+def _names_above(patches: Any) -> list[str]:
+    """The arrays of a patch file's further levels, from fine to coarse."""
+    levels = itertools.takewhile(lambda level: f"centre_{level}" in patches, itertools.count(1))
+    return [f"{name}_{level}" for level in levels for name in ("centre", "neighbour")]
 
 
 def _read(part: Part, start: int, stop: int) -> Arrays:
@@ -380,7 +402,7 @@ class Stream:
         batch: int,
         seed: int,
         augmentation: Augment,
-        live: Level | None = None,
+        live: Sequence[Level] = (),
         device: torch.device | str = "cpu",
         accumulate: int = 1,
         rank: int = 0,
@@ -422,7 +444,7 @@ class Stream:
         return batch
 
 
-def to_device(arrays: Arrays, device: torch.device | str, keys: Int[Tensor, " B"], live: Level | None) -> Batch:
+def to_device(arrays: Arrays, device: torch.device | str, keys: Int[Tensor, " B"], live: Sequence[Level] = ()) -> Batch:
     """Arrays as a batch; indices travel as 16 bits and are widened on the device."""
 
     def move(array: NDArray[np.generic]) -> Tensor:
@@ -431,4 +453,5 @@ def to_device(arrays: Arrays, device: torch.device | str, keys: Int[Tensor, " B"
     def indices(array: NDArray[np.uint16]) -> Tensor:
         return move(array.view(np.int16)).long() & 0xFFFF
 
-    return Batch(move(arrays.points), indices(arrays.centre), indices(arrays.neighbour), move(arrays.label), keys, live)
+    centre, neighbour, *above = map(indices, (arrays.centre, arrays.neighbour, *arrays.above))
+    return Batch(move(arrays.points), centre, neighbour, move(arrays.label), keys, live, above)

@@ -8,7 +8,7 @@ epoch under way and the chosen weights are all one state, the same on every rank
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,7 +165,7 @@ def train(
     factors: Mapping[str, float],
     settings: Tune,
     source: batches.Source,
-    live: Level | None,
+    live: Sequence[Level],
     seed: int,
     state: Path,
     fingerprint: str,
@@ -241,7 +241,7 @@ def logits(
     source: batches.Source,
     device: torch.device,
     augmentation: Augment | None = None,
-    live: Level | None = None,
+    live: Sequence[Level] = (),
     seed: int = 0,
     world: distributed.World = distributed.ALONE,
 ) -> Float[np.ndarray, "n classes"]:
@@ -255,7 +255,7 @@ def logits(
     for start in starts[world.share(len(starts))]:
         index = np.arange(start, min(start + BATCH, len(source)))
         keys = shape_keys(seed, torch.zeros(len(index), dtype=torch.long), torch.from_numpy(index)).to(device)
-        batch = batches.to_device(source.rows(index), device, keys, live if augmentation else None)
+        batch = batches.to_device(source.rows(index), device, keys, live if augmentation else ())
         if augmentation is not None:
             batch.points = augment(batch.points, keys, augmentation)
         pieces.append(net(batch.patches()).float().cpu().numpy())

@@ -117,7 +117,7 @@ some = batches.Arrays(points, *indices, np.zeros(256, np.int64))
 class Source:
     def __init__(self, count): self.count = count
     def __len__(self): return self.count
-    def rows(self, index): return batches.Arrays._make(array[index % 256] for array in some)
+    def rows(self, index): return batches.Arrays.of(array[index % 256] for array in some.every())
 
 def take(count):
     if sys.argv[1] == "stage":

@@ -12,10 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jepa3d.nets.patches import patchify
 from jepa3d.ops.geometry import farthest_point_sample
-from jepa3d.params import Augment, Level
+from jepa3d.params import Augment, Level, Scheme
 from jepa3d.problem import Problem
 from jepa3d.results import store
+from jepa3d.stages.patchify import levels
 from jepa3d.train.batches import (
     BLOCK,
     Arrays,
@@ -199,7 +201,7 @@ def test_memory_is_the_budget_shared_by_the_ranks(tmp_path: Path, ranks: int):
     stream, largest = plain(source, 40, ranks=ranks), 0
     for step in range(50):  # two epochs
         stream.at(step)
-        largest = max(largest, sum(array.nbytes for arrays in source._held.values() for array in arrays))
+        largest = max(largest, sum(array.nbytes for arrays in source._held.values() for array in arrays.every()))
     assert budget / 2 / ranks - 1 <= largest <= budget / ranks
 
 
@@ -227,7 +229,7 @@ def test_several_data_sets_are_one_source(tmp_path: Path):
 def test_sixteen_bit_indices_are_widened_without_a_sign():
     centre = np.array([[0, 1, 32767, 32768, 65535]], np.uint16)
     arrays = Arrays(np.zeros((1, 5, 3), np.float32), centre, centre[:, :, None].copy(), np.zeros(1, np.int64))
-    batch = to_device(arrays, "cpu", torch.zeros(1, dtype=torch.long), None)
+    batch = to_device(arrays, "cpu", torch.zeros(1, dtype=torch.long))
     assert batch.centre.tolist() == [[0, 1, 32767, 32768, 65535]]
     assert batch.neighbour.flatten().tolist() == [0, 1, 32767, 32768, 65535]
     assert batch.centre.dtype == torch.long
@@ -242,13 +244,54 @@ def test_cached_patches_are_gathered_from_the_augmented_points():
 
 def test_live_patches_are_computed_after_augmentation():
     stream = Stream(
-        InMemory(numbered(8)), 8, 0, Augment(scale=(0.5, 2.0), scale_per_axis=True), live=Level(num=5, size=6)
+        InMemory(numbered(8)), 8, 0, Augment(scale=(0.5, 2.0), scale_per_axis=True), live=(Level(num=5, size=6),)
     )
     batch = stream.at(0)[0]
     patches = batch.patches()
     index = farthest_point_sample(batch.points, 5)
     assert torch.equal(patches.centres, batch.points.gather(1, index[..., None].expand(-1, -1, 3)))
     assert patches.groups.shape == (8, 5, 6, 3)
+
+
+PYRAMID = Scheme(points=16, levels=(Level(num=12, size=4), Level(num=6, size=3), Level(num=3, size=2)))
+
+
+def pyramid(folder: Path, count: int, name: str = "a") -> Part:
+    """Shapes with the patches of three levels, as `jepa3d patchify` writes them."""
+    arrays = numbered(count)
+    canonical, patches = folder / f"{name}.h5", folder / f"{name}.patches.h5"
+    store.write_h5(canonical, {"points": arrays.points, "label": arrays.label, "split": ["train"] * count}, {})
+    store.write_h5(patches, levels(arrays.points, PYRAMID), {})
+    return Part(canonical, patches, np.arange(count))
+
+
+@pytest.mark.parametrize("memory", [float("inf"), 1.0], ids=["in memory", "streamed"])
+def test_every_level_of_a_pyramid_travels_with_its_shape(tmp_path: Path, memory: float):
+    parts = [pyramid(tmp_path, 70), pyramid(tmp_path, 30, "b")]
+    stream = Stream(open_source(parts, memory, lanes=1), 8, 3, Augment(rotate="so3"))
+    for step in (0, 5):
+        [batch] = stream.at(step)
+        cached, anew = batch.patches(), patchify(batch.points, *PYRAMID.levels)
+        assert [len(level.centres[0]) for level in cached.above] == [6, 3]
+        below = cached.centres
+        for level, wanted in zip(cached.above, anew.above, strict=True):
+            assert torch.allclose(level.centres, wanted.centres)
+            assert torch.equal(level.neighbour, wanted.neighbour)
+            members = below[torch.arange(8)[:, None, None], level.neighbour]
+            assert torch.allclose(members[:, :, 0], level.centres)  # a patch's nearest member is its centre
+            below = level.centres
+
+
+def test_live_patches_of_a_pyramid_are_computed_level_by_level(tmp_path: Path):
+    scheme = PYRAMID.model_copy(update={"live": True})
+    part = pyramid(tmp_path, 8)
+    changed = Augment(scale=(0.5, 2.0), scale_per_axis=True)
+    [batch] = Stream(open_source([part], float("inf")), 8, 0, changed, live=scheme.live_levels).at(0)
+    wanted = patchify(batch.points, *PYRAMID.levels)
+    for mine, other in zip(batch.patches().above, wanted.above, strict=True):
+        assert torch.equal(mine.centres, other.centres)
+        assert torch.equal(mine.neighbour, other.neighbour)
+    assert PYRAMID.live_levels == ()
 
 
 def test_a_chosen_subset_of_the_points_is_read_in_its_order(tmp_path: Path):
