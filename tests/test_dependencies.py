@@ -10,8 +10,8 @@ CODE = """
 import sys
 
 class Absent:
-    names = {"yaml", "rich", "typer", "snakemake", "dvc", "submitit", "trimesh", "mapbox_earcut", "matplotlib", "jinja2", "tensorboard",
-             "safetensors", "sklearn", "scipy", "beartype"}
+    names = {"yaml", "rich", "typer", "snakemake", "dvc", "submitit", "trimesh", "matplotlib", "jinja2", "tensorboard",
+             "safetensors", "sklearn", "scipy", "beartype", "mapbox_earcut"}
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:

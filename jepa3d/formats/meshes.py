@@ -30,7 +30,7 @@ def read(data: bytes, ending: str) -> Mesh:
     A ValueError says what is wrong; a NotReadError, what the file needs that we do not read.
     """
     if ending == "glb":
-        return _joined(gltf.read(data))
+        return _finite(_joined(gltf.read(data)))
     vertices, faces, announced_vertices, announced_faces = READERS[ending](data)
     if len(vertices) != announced_vertices or announced_faces not in (None, len(faces.sizes)):
         raise ValueError(
@@ -39,7 +39,14 @@ def read(data: bytes, ending: str) -> Mesh:
         )
     if not len(vertices):
         raise ValueError("there is no geometry in it")
-    return Mesh(vertices, triangles(vertices, faces))
+    return _finite(Mesh(vertices, triangles(vertices, faces)))
+
+
+def _finite(mesh: Mesh) -> Mesh:
+    if not np.isfinite(mesh.vertices).all():
+        vertex = int(np.flatnonzero(~np.isfinite(mesh.vertices).all(axis=1))[0])
+        raise ValueError(f"vertex {vertex + 1} has a coordinate that is not finite")
+    return mesh
 
 
 def sample(mesh: Mesh, count: int, seed: int) -> Float[np.ndarray, "count 3"]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jepa3d.formats.numbers_in_text import NEWLINE, blocks, rows, unix, whole
+from jepa3d.formats.numbers_in_text import NEWLINE, blocks, not_finite, rows, unix, whole
 from jepa3d.formats.polygons import Polygons
 from jepa3d.formats.refusal import NotReadError
 
@@ -39,7 +39,7 @@ class Statements(NamedTuple):
 
 def read(data: bytes) -> tuple[Float[np.ndarray, "V 3"], Polygons, int, int]:
     """Vertices, faces, and how many lines of both there are."""
-    text = unix(data)
+    text = not_finite(unix(data))
     text = text.replace(b"\\\n", b"  ") if b"\\\n" in text else text
     text = re.sub(rb"#[^\n]*", b"", text) if b"#" in text else text
     text = text.lstrip(b" \t")

@@ -10,7 +10,7 @@ import re
 import numpy as np
 from jaxtyping import Float
 
-from jepa3d.formats.numbers_in_text import NEWLINE, dense, rows, table, unix, whole
+from jepa3d.formats.numbers_in_text import NEWLINE, dense, not_finite, rows, table, unix, whole
 from jepa3d.formats.polygons import Polygons, gathered
 from jepa3d.formats.refusal import NotReadError
 
@@ -21,7 +21,7 @@ COLOURS = (0, 1, 3, 4)  # numbers after a face's corners
 
 def read(data: bytes) -> tuple[Float[np.ndarray, "V 3"], Polygons, int, int]:
     """Vertices, faces, and how many of both the header announces."""
-    text = unix(data)
+    text = not_finite(unix(data))
     text = re.sub(rb"#[^\n]*", b"", text) if b"#" in text else text
     keyword = KEYWORD.match(text)
     if not keyword:

@@ -91,7 +91,7 @@ def _fans_are_right(vertices: Float[np.ndarray, "V 3"], table: Int[np.ndarray, "
         good = (along >= -FLAT * (area * length)[:, None]).all(axis=1) & (length >= CANCELS * area)
         if table.shape[1] > 4:
             angles = np.arctan2(sizes, np.einsum("fni,fni->fn", arms[:, :-1], arms[:, 1:]))
-            good &= angles.sum(axis=1) < 2 * np.pi
+            good &= (angles.sum(axis=1) < 2 * np.pi) & (arms != 0).any(axis=2).all(axis=1)
         right: Bool[np.ndarray, "F"] = good | (area == 0) | ~np.isfinite(area)
         return right
 

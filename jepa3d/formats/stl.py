@@ -11,7 +11,7 @@ import re
 import numpy as np
 from jaxtyping import Float
 
-from jepa3d.formats.numbers_in_text import table, unix
+from jepa3d.formats.numbers_in_text import not_finite, table, unix
 from jepa3d.formats.polygons import Polygons
 
 FACET = np.dtype([("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -30,7 +30,7 @@ def read(data: bytes) -> tuple[Float[np.ndarray, "V 3"], Polygons, int, int]:
     """Vertices, faces, and how many of both there must be."""
     announced = int.from_bytes(data[80:HEADER], "little") if len(data) >= HEADER else -1
     exact = len(data) == HEADER + FACET.itemsize * announced
-    text = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:5].lower() == b"solid"
+    text = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:8].lower().startswith((b"solid", b"endsolid"))
     corners = _ascii(data) if text and not exact and not _is_binary(data) else _binary(data, announced)
     faces = Polygons.alike(np.arange(len(corners) * 3).reshape(-1, 3))
     return corners.reshape(-1, 3), faces, 3 * len(corners), len(corners)
@@ -54,7 +54,7 @@ def _binary(data: bytes, announced: int) -> Float[np.ndarray, "F 3 3"]:
 
 def _ascii(data: bytes) -> Float[np.ndarray, "F 3 3"]:
     """Solids one after the other, each with its end; between them facets alone."""
-    text = unix(data)
+    text = not_finite(unix(data))
     at, ends = 0, _solids(text)
     facets: list[list[bytes]] = []
     for number, found in enumerate(ends):
