@@ -295,7 +295,7 @@ def test_damaged_shapes_among_good_ones_are_set_aside_with_the_reason(tmp_path: 
         "large.npy": "its coordinates are too large for float32",
         "line.off": "its surface has no area",
         "nan.npy": "has NaN or infinite coordinates",
-        "nan.off": "has NaN or infinite coordinates",
+        "nan.off": "a damaged or wrong .off file: vertex 2 has a coordinate that is not finite",
         "really.obj": "a damaged or wrong .obj file: it begins like a .npy file",
         "same.npy": "all its points are the same",
     }
