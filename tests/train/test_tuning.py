@@ -167,4 +167,4 @@ def train(net: Classifier, factors: dict[str, float], settings: Tune, folder: Pa
         np.tile(np.arange(16, dtype=np.uint16).reshape(4, 4), (4, 1, 1)),
         np.array([0, 1, 0, 1]),
     )
-    tuning.train(net, factors, settings, InMemory(shapes), None, 0, folder / "state", "", "test")
+    tuning.train(net, factors, settings, InMemory(shapes), (), 0, folder / "state", "", "test")
