@@ -1,6 +1,6 @@
-"""Batches of 128 (points, indices): from RAM, and streamed from disk under a memory budget.
+"""Batches of 128 (points, indices): from RAM, and streamed from disk through small windows.
 
-python benchmarks/loader.py [--shapes 20000] [--budget 64] [--out FILE]
+python benchmarks/loader.py [--shapes 20000] [--out FILE]
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 from common import arguments, show
 
+from jepa3d.params import Execution, Fit
 from jepa3d.results import store
-from jepa3d.train.batches import InMemory, Part, Streamed, open_source
+from jepa3d.train.batches import InMemory, Lanes, Part, Streamed, open_training
 
 BATCH = 128
+FIT = Fit(steps=1, batch=BATCH)
+LANES = Lanes.of(BATCH)._replace(window=2)  # so that the set is many times what is in memory
 
 
 def forge(folder: Path, shapes: int) -> Part:
@@ -41,7 +44,7 @@ def epoch(source: InMemory | Streamed) -> tuple[float, float]:
     """Shapes per CPU-second and per second of one shuffled epoch."""
     cpu, wall = time.process_time(), time.perf_counter()
     for start in range(0, len(source), BATCH):
-        source.rows(source.members(0, start, min(start + BATCH, len(source)), BATCH)[1])
+        source.rows(source.members(0, start, min(start + BATCH, len(source)))[1])
     return len(source) / (time.process_time() - cpu), len(source) / (time.perf_counter() - wall)
 
 
@@ -53,25 +56,25 @@ def peak(start: bool = False) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def measure(part: Part, memory: float) -> tuple[float, float, float]:
+def measure(part: Part, stream: bool) -> tuple[float, float, float]:
     """In a process of its own: the rates of an epoch, and the MB of memory that it added."""
     before = peak(start=True)
-    source = open_source([part], memory)
+    source = Streamed([part], LANES) if stream else open_training([part], FIT, Execution(memory_gb=1e3), "fit")
     if isinstance(source, InMemory):
         epoch(source)
     return *epoch(source), peak() - before
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", shapes=(20_000, "shapes"), budget=(64, "MB of memory for the streamed set"))
+    options = arguments(__doc__ or "", shapes=(20_000, "shapes"))
     rows = []
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, max_tasks_per_child=1) as pool:
         part = forge(Path(folder), options.shapes)
         size = sum(path.stat().st_size for path in (part.canonical, part.patches)) / 1e6
-        for name, memory in (("in RAM", float("inf")), ("streamed", options.budget * 1e6)):
-            rows.append([name, size, *pool.submit(measure, part, memory).result()])
+        for name, stream in (("in RAM", False), ("streamed", True)):
+            rows.append([name, size, *pool.submit(measure, part, stream).result()])
     columns = ["source", "set in MB", "shapes per CPU-second", "shapes per second", "memory added in MB"]
-    show(f"Batches of {BATCH}; the streamed set has {options.budget} MB to live in", columns, rows, options.out)
+    show(f"Batches of {BATCH}; {LANES.number} lanes with windows of {LANES.window} blocks", columns, rows, options.out)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def train(settings: dict[str, Any]) -> dict[str, float]:
 
     from jepa3d.encoders import transformer
     from jepa3d.objectives import jepa
-    from jepa3d.params import Augment, Fit
+    from jepa3d.params import Augment, Execution, Fit
     from jepa3d.train import distributed, loop
     from jepa3d.train.batches import Arrays, InMemory, Stream
 
@@ -43,7 +43,8 @@ def train(settings: dict[str, Any]) -> dict[str, float]:
     centre = random.integers(0, POINTS, (count, PATCHES)).astype(np.uint16)
     neighbour = random.integers(0, POINTS, (count, PATCHES, SIZE)).astype(np.uint16)
     source = InMemory(Arrays(points, centre, neighbour, np.zeros(count, np.int64)))
-    length = Fit(steps=WARM_UP + settings["steps"], batch=count, checkpoint_every=10**6, log_every=10**6)
+    length = Fit(steps=WARM_UP + settings["steps"], batch=count)
+    how = Execution(checkpoint_every=10**6, log_every=10**6)
     model = transformer.Config(width=settings["width"], depth=settings["depth"], heads=6)
     marks: list[tuple[float, float]] = []
 
@@ -56,7 +57,7 @@ def train(settings: dict[str, Any]) -> dict[str, float]:
         stream = Stream(source, count, 1, Augment(), rank=world.rank, ranks=world.size)
         objective = Timed(jepa.Config(), model, 0)
         loop.save = lambda *state: None  # the checkpoint at the end is not measured, and large
-        loop.run(loop.Training(objective, stream, length, 2, Path(folder), "", "", world=world))
+        loop.run(loop.Training(objective, stream, length, 2, Path(folder), "", "", execution=how, world=world))
     (begin, cpu), (end, cpu_end) = marks[WARM_UP - 1], marks[-1]
     return {"seconds": end - begin, "cpu": cpu_end - cpu}
 

@@ -1,6 +1,6 @@
 """Several ranks that stream one sharded set: memory of each, what each reads, and whether an epoch is exact.
 
-python benchmarks/shards.py [--shapes 40000] [--many 10000000] [--ranks 4] [--budget 64] [--out FILE]
+python benchmarks/shards.py [--shapes 40000] [--many 10000000] [--ranks 4] [--window 1] [--out FILE]
 
 The first sets are written, 16 KB a shape. The last is as large as the largest collections of shapes; its files are
 holes, which HDF5 reads as zeros without touching the disk, so it says nothing about rates, but all about memory.
@@ -19,9 +19,9 @@ from common import arguments, show
 from loader import peak
 
 from jepa3d.results import store
-from jepa3d.train.batches import Part, Streamed
+from jepa3d.train.batches import Lanes, Part, Streamed
 
-BATCH, LANES, SHARDS, POINTS, PATCHES, SIZE = 1024, 16, 16, 1024, 64, 32
+BATCH, SHARDS, POINTS, PATCHES, SIZE = 1024, 16, 1024, 64, 32
 READ = 200_000  # shapes of the largest set that are read
 
 
@@ -49,10 +49,10 @@ def fill(data: h5py.Dataset, random: np.random.Generator, written: bool) -> None
         data[start : start + len(block)] = block[: len(data) - start]
 
 
-def read(part: Part, budget: float, rank: int, ranks: int) -> tuple[float, float, int]:
+def read(part: Part, lanes: Lanes, rank: int, ranks: int) -> tuple[float, float, int]:
     """In a process of its own: MB added, shapes a CPU-second, and how many shapes were read from the files."""
     before = peak(start=True)
-    source = Streamed([part], budget, LANES)
+    source = Streamed([part], lanes)
     counted = 0
     reader, plainly = source.readers[0], source.readers[0].read
 
@@ -65,20 +65,20 @@ def read(part: Part, budget: float, rank: int, ranks: int) -> tuple[float, float
     share, given = BATCH // ranks, 0
     begin = time.process_time()
     for start in range(0, min(len(source), READ) // BATCH * BATCH, BATCH):
-        _, index = source.members(0, start + rank * share, start + (rank + 1) * share, BATCH)
+        _, index = source.members(0, start + rank * share, start + (rank + 1) * share)
         assert (source.rows(index).label == index).all()
         given += len(index)
     return peak() - before, given / (time.process_time() - begin), counted
 
 
-def covered(part: Part, budget: float, ranks: int) -> bool:
+def covered(part: Part, lanes: Lanes, ranks: int) -> bool:
     """Whether the ranks together are given every shape of the second epoch exactly once."""
     count, share = len(part.rows), BATCH // ranks
     seen = np.zeros(count, np.uint8)
     for rank in range(ranks):
-        source = Streamed([part], budget, LANES)
+        source = Streamed([part], lanes)
         for start in range(count // BATCH * BATCH, 2 * count, BATCH):
-            epochs, index = source.members(0, start + rank * share, start + (rank + 1) * share, BATCH)
+            epochs, index = source.members(0, start + rank * share, start + (rank + 1) * share)
             np.add.at(seen, index[epochs == 1], 1)
     return bool((seen == 1).all())
 
@@ -89,8 +89,9 @@ def main() -> None:
         shapes=(40_000, "shapes of the larger written set; the smaller has a quarter"),
         many=(10_000_000, "shapes of the set that is not written"),
         ranks=(4, "ranks"),
-        budget=(64, "MB of memory for the shapes of all ranks: fit.memory_gb"),
+        window=(1, "blocks of 64 shapes that a lane mixes; a training has Lanes.of(batch).window"),
     )
+    lanes = Lanes.of(BATCH)._replace(window=options.window)
     rows = []
     sets = [(options.shapes // 4, True), (options.shapes, True), (options.many, False)]
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, max_tasks_per_child=1) as pool:
@@ -98,14 +99,14 @@ def main() -> None:
             part = forge(Path(folder), shapes, written)
             size = shapes * (POINTS * 12 + PATCHES * 2 + PATCHES * SIZE * 2 + 8) / 1e6
             for ranks in (1, options.ranks) if written else (options.ranks,):
-                found = [pool.submit(read, part, options.budget * 1e6, rank, ranks).result() for rank in range(ranks)]
+                found = [pool.submit(read, part, lanes, rank, ranks).result() for rank in range(ranks)]
                 memory, rate, counted = zip(*found, strict=True)
-                exact = pool.submit(covered, part, options.budget * 1e6, ranks).result()
+                exact = pool.submit(covered, part, lanes, ranks).result()
                 of_all = [f"{100 * count / min(shapes, READ):.0f}" for count in counted]
                 rows.append([shapes, size, ranks, max(memory), min(rate) if written else "-", "/".join(of_all), exact])
     columns = ["shapes", "set in MB", "ranks", "MB added, most of a rank", "shapes per CPU-second, least of a rank"]
     columns += ["% read by each rank", "epoch exact"]
-    show(f"{SHARDS} shards, {LANES} lanes, {options.budget} MB for all ranks together", columns, rows, options.out)
+    show(f"{SHARDS} shards, {lanes.number} lanes, windows of {lanes.window} blocks", columns, rows, options.out)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
+from jepa3d import renamed
 from jepa3d.problem import Problem, did_you_mean
 
 
@@ -22,6 +23,7 @@ def check(package: ModuleType, kind: str, where: str = "") -> None:
     """Raise a Problem when `package` has no plugin called `kind`."""
     kinds = known(package)
     if kind not in kinds:
+        renamed.refuse_kind(kind, where or "kind")
         folder = package.__name__.replace(".", "/")
         raise Problem(
             f"{where + ': ' if where else ''}there is no kind '{kind}' in {folder}",

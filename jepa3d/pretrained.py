@@ -13,7 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jepa3d import __version__, encoders, plugins
+from jepa3d import __version__, encoders, plugins, renamed
 from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.patches import Patches, patchify
 from jepa3d.ops.geometry import farthest_point_sample, gather
@@ -228,6 +228,7 @@ def described(path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], Mod
         kind, entry = metadata["kind"], metadata["model"]
         if found == FIRST:
             entry = {"kind": kind, **(entry if kind == "transformer" else {})}
+        renamed.refuse_kind(kind, str(path), "make it again with 'jepa3d pretrain'")
         if kind not in plugins.known(encoders) or entry["kind"] != kind:
             raise ValueError(f"its kind is {kind}")
         config = plugins.find(encoders, kind).Config

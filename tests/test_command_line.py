@@ -170,7 +170,8 @@ def test_every_verb_up_to_the_report_runs_by_hand(
 def test_asked_to_stop_it_saves_its_state_and_the_same_command_goes_on(
     jepa3d: Callable[..., Said], tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
 ):
-    tiny["runs"]["jepa"]["fit"] |= {"steps": 100, "checkpoint_every": 1000, "log_every": 1}
+    tiny["runs"]["jepa"]["fit"]["steps"] = 100
+    tiny["execution"] |= {"checkpoint_every": 1000, "log_every": 1}
     write(tiny)
     assert jepa3d("patchify", "flat", "toys").code == 0
     with warnings.catch_warnings():

@@ -197,7 +197,7 @@ class Job:
             raise Problem(
                 f"the job has begun {LIVES} times at step {step} and got no further",
                 "each life ended before it could save its state",
-                "raise 'minutes' in the cluster file, or lower fit.checkpoint_every",
+                "raise 'minutes' in the cluster file, or lower execution.checkpoint_every",
             )
         store.append_jsonl(self.place.lives, {"step": step})
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from jepa3d.launch.follow import LOOK, SURE, follow, patiently, say
 from jepa3d.launch.job import Place, Where, Work
 from jepa3d.launch.submit import RECORDED, submit
 from jepa3d.problem import Problem
-from jepa3d.results import store
+from jepa3d.results import resume, store
 
 
 def attend(work: Work, where: Where, cluster: Cluster) -> int:
@@ -124,8 +123,8 @@ def _deserted() -> bool:
 def _clear(place: Place) -> int:
     """The training is complete: its state and the job's logs have done their work."""
     end = time.monotonic() + SURE
-    while place.folder.parent.exists() and time.monotonic() < end:  # its processes may still be ending, and write
-        shutil.rmtree(place.folder.parent, ignore_errors=True)
+    while resume.files(place.folder.parent) and time.monotonic() < end:  # its processes may still be ending, and write
+        resume.drop(place.folder.parent)
         time.sleep(LOOK)
     return 0
 

@@ -178,7 +178,7 @@ QUEUES: dict[str, Queue] = {"slurm": Slurm(), "local": Local()}
 ADVICE = {
     "CANCELLED": "the same command goes on from the last checkpoint",
     "TIMEOUT": "raise 'minutes', or set 'requeue: true'; the same command goes on from the last checkpoint",
-    "OUT_OF_MEMORY": "raise 'memory_gb' in the cluster file, or lower fit.memory_gb or fit.batch",
+    "OUT_OF_MEMORY": "raise 'memory_gb' in the cluster file, or lower execution.memory_gb or fit.batch",
     "NODE_FAIL": "the same command goes on from the last checkpoint; if it comes again, exclude the node in 'options'",
     "PREEMPTED": "set 'requeue: true', or choose a 'qos' or 'partition' that is not preempted; "
     "the same command goes on from the last checkpoint",

@@ -1,9 +1,11 @@
-"""params.yaml: its entries (`models`), the studies (`study`), how it is read (`load`) and checked (`validation`).
+"""params.yaml: its entries (`models`), how they are carried out (`execution`), the studies (`study`), how it is read
+(`load`) and checked (`validation`).
 
 Floor 0: nothing here imports torch, and nothing here knows a plugin. `jepa3d.project.load` reads a params.yaml and
 checks its entries against the plugins.
 """
 
+from jepa3d.params.execution import Execution
 from jepa3d.params.models import (
     Augment,
     DatasetConfig,
@@ -31,6 +33,7 @@ __all__ = [
     "Cell",
     "DatasetConfig",
     "Eval",
+    "Execution",
     "Fit",
     "Fraction",
     "FrozenModel",

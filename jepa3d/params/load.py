@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from jepa3d import plugins
+from jepa3d import plugins, renamed
 from jepa3d.params import bases, yaml_file
 from jepa3d.params.models import Eval, EvalFacts, Model
 from jepa3d.params.study import Grid, Params
@@ -73,11 +73,12 @@ def evaluation(tasks: ModuleType, name: str, entry: Eval, source: str) -> Eval:
 
 
 def _check_kind(packages: Packages, run: str, kind: str) -> None:
-    if kind in plugins.known(packages.encoders) and kind not in plugins.known(packages.objectives):
+    new = renamed.KINDS.get(kind, kind)
+    if new in plugins.known(packages.encoders) and new not in plugins.known(packages.objectives):
         raise Problem(
-            f"runs.{run}.objective: '{kind}' is a kind of encoder, not an objective",
+            f"runs.{run}.objective: '{new}' is a kind of encoder, not an objective",
             "what a run trains says its objective, what its features are its model",
-            f"give the run objective: {{kind: random_init}} and a model of models: {{NAME: {{kind: {kind}}}}}",
+            f"give the run objective: {{kind: random_init}} and a model of models: {{NAME: {{kind: {new}}}}}",
         )
     plugins.check(packages.objectives, kind, f"runs.{run}.objective")
 
@@ -118,6 +119,9 @@ def _check_references(params: Params) -> None:
         check("datasets", evaluation.dataset, f"evals.{name}.dataset")
         if evaluation.patches:
             check("patches", evaluation.patches, f"evals.{name}.patches")
+    for section in ("runs", "evals"):
+        for name in getattr(params.execution, section):
+            check(section, name, f"execution.{section}")
     for name, study in params.studies.items():
         grids: dict[str, Grid] = {"": study} | {f".also.{place}": grid for place, grid in enumerate(study.also)}
         for where, grid in grids.items():

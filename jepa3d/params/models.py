@@ -185,7 +185,7 @@ class Augment(FrozenModel):
 
 
 class Fit(FrozenModel):
-    """One training: length, AdamW, schedule, and how it is carried out."""
+    """One training: length, order of the shapes, AdamW, schedule. How it is carried out is `execution.Execution`."""
 
     steps: NonNegativeInt | None = None  # exactly one of steps and epochs
     epochs: PositiveInt | None = None
@@ -199,11 +199,7 @@ class Fit(FrozenModel):
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     clip: PositiveFloat | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on GPUs, fp32 on CPUs
-    compile: Literal["auto", "on", "off"] = "auto"  # auto: on GPUs
-    checkpoint_every: PositiveInt = 500
-    log_every: PositiveInt = 20
-    memory_gb: PositiveFloat = 8.0  # shapes beyond this are streamed from disk, block-shuffled
-    lanes: PositiveInt = 8  # in which streamed shapes are read, each batch from all: a multiple of the ranks
+    stream: bool = False  # shapes are read from the disk, block-shuffled, for sets that no memory holds
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -214,6 +210,13 @@ class Fit(FrozenModel):
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} is no multiple of accumulate {self.accumulate}")
         return self
+
+
+def in_memory(fit: Fit) -> Fit:
+    """Of a training whose few shapes are always in memory. A ValueError where `stream` asks for something else."""
+    if fit.stream:
+        raise ValueError("this training holds its shapes in memory: it has no stream")
+    return fit
 
 
 class TuneFit(Fit):
@@ -245,9 +248,8 @@ class Tune(FrozenModel):
 
 
 class Monitor(FrozenModel):
-    """The collapse monitor: its cadence, and the labelled train split that the online k-NN probe looks at."""
+    """The collapse monitor: how many shapes it looks at, and the labelled train split of the online k-NN probe."""
 
-    every: PositiveInt = 200
     shapes: Annotated[int, Field(ge=2)] = 512
     probe: str | None = None  # a labelled data set; None: the run's own when it has labels
 

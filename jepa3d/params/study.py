@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, NonNegativeInt
 
+from jepa3d.params.execution import ExecutionSection
 from jepa3d.params.models import DatasetConfig, Eval, FrozenModel, Model, Names, Run, Scheme, slice_of
 from jepa3d.params.validation import pick
 
@@ -68,6 +69,7 @@ class Params(FrozenModel):
     models: dict[str, Any]
     runs: dict[str, Run]
     evals: dict[str, Eval]
+    execution: ExecutionSection = ExecutionSection()
     source: str = "params.yaml"
 
     @property

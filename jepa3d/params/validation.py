@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from jepa3d import plugins
+from jepa3d import plugins, renamed
 from jepa3d.problem import Problem, did_you_mean
 
 NOUNS = {
@@ -64,6 +64,8 @@ def _as_problem(error: ValidationError, model: type[Any], where: str, source: st
     key = ".".join([where, *steps] if where else steps) or source
     value = first.get("input")
     if first["type"] == "extra_forbidden":
+        if (moved := renamed.moved_key(key, value)) is not None:
+            return moved
         siblings = _fields_at(model, first["loc"][:-1])
         return Problem(
             f"{key}: unknown key",

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from jepa3d.layout import Layout
 from jepa3d.params import Params
+from jepa3d.results import resume
 
+ASIDE = "the state of other settings or data, which was set aside"
 QUIET = 3600.0  # seconds: what was written to more recently than this may belong to work that goes on
 
 
@@ -39,13 +41,11 @@ def leftovers(params: Params, layout: Layout) -> Iterator[tuple[Path, str]]:
             continue
         if layout.encoder(run, seed).exists():
             for path in sorted(state.iterdir()):
-                if path.name != "evals":
+                if path.name != resume.EVALS and not resume.is_aside(path):
                     yield path, "the resume state of a training that is finished"
-        for path in sorted(state.glob("evals/*")):
-            if path.name not in params.evals:
-                yield path, "the resume state of an evaluation that params.yaml no longer has"
-            elif layout.evaluation(run, seed, path.name).exists():
-                yield path, "the resume state of an evaluation that is finished"
+        yield from _of_evaluations(params, layout, run, seed, state)
+        for path in filter(resume.is_aside, sorted(state.iterdir())):
+            yield path, ASIDE
     for path in sorted(layout.results.rglob(".*.tmp")):
         yield path, "half-written by a command that was killed"
     for path in sorted(layout.records.rglob("*.json")):
@@ -53,6 +53,16 @@ def leftovers(params: Params, layout: Layout) -> Iterator[tuple[Path, str]]:
         output = layout.results.joinpath(*relative.parts[1:-1], relative.name.removesuffix(".json"))
         if not path.name.startswith(".") and not output.exists():
             yield path, f"the record of {output}, which is gone"
+
+
+def _of_evaluations(params: Params, layout: Layout, run: str, seed: str, state: Path) -> Iterator[tuple[Path, str]]:
+    for path in sorted(state.glob(f"{resume.EVALS}/*")):
+        if path.name not in params.evals:
+            yield path, "the resume state of an evaluation that params.yaml no longer has"
+        elif layout.evaluation(run, seed, path.name).exists():
+            yield path, "the resume state of an evaluation that is finished"
+        else:
+            yield from ((aside, ASIDE) for aside in sorted(path.rglob("aside-*")) if resume.is_aside(aside))
 
 
 def below(path: Path) -> list[Path]:

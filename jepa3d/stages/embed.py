@@ -26,8 +26,8 @@ def embed(params: Params, layout: Layout, run: str, dataset: str, seed: int) -> 
     canonical, patches = layout.canonical(dataset), layout.patches(entry.patches, dataset)
     weights = layout.encoder(run, seed)
     stamp = store.stamp("embed", {"run": run, "dataset": dataset, "seed": seed}, [canonical, patches, weights])
-    source = batches.open_source(
-        [batches.Part(canonical, patches, batches.split_rows(canonical, None))], entry.fit.memory_gb * 1e9
+    source = batches.open_shapes(
+        [batches.Part(canonical, patches, batches.split_rows(canonical, None))], params.execution.of_run(run).memory
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     first = pretrained.load(weights)
@@ -50,7 +50,7 @@ def embed(params: Params, layout: Layout, run: str, dataset: str, seed: int) -> 
 
 @torch.no_grad()
 def features(
-    loaded: pretrained.LoadedEncoder, source: batches.Source, device: torch.device, label: str
+    loaded: pretrained.LoadedEncoder, source: batches.Shapes, device: torch.device, label: str
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     """Pooled features [n, F] of every shape of a source, in its order, from the cached patches."""
     size = loaded.batch_size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ from jepa3d.layout import Layout
 from jepa3d.params import Eval, Params, Run, slice_of
 from jepa3d.params.load import check_pair
 from jepa3d.problem import Problem
-from jepa3d.results import finding, store
+from jepa3d.results import finding, resume, store
 from jepa3d.results.finding import FORMAT, Finding, Part
 from jepa3d.tasks import Encoded, Features, Result
 
@@ -180,7 +179,7 @@ def _write(asked: Asked, found: Found) -> None:
         ),
     )
     if "JEPA3D_JOB" not in os.environ:
-        shutil.rmtree(asked.state, ignore_errors=True)
+        resume.drop(asked.state)
 
 
 def _encoded(asked: Asked, hashed: bool = True) -> tuple[Encoded, dict[str, Any]]:
@@ -198,6 +197,7 @@ def _encoded(asked: Asked, hashed: bool = True) -> tuple[Encoded, dict[str, Any]
         scheme=params.pick("patches", scheme),
         model=params.model(row.model),
         run=row,
+        execution=params.execution.of_evaluation(asked.name),
         state=asked.state,
         fingerprint=hashlib.sha256(made_of.encode()).hexdigest(),
     )
@@ -228,7 +228,7 @@ def _compute_part(asked: Asked, number: int, given: Encoded, stamp: dict[str, An
         details=result.details,
     )
     finding.write(asked.part(number), found)
-    shutil.rmtree(given.state, ignore_errors=True)
+    resume.drop(given.state)
 
 
 def _is_of(path: Path, stamp: dict[str, Any]) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ from jepa3d.ops.draws import shape_keys
 from jepa3d.params import Params, Run, Scheme, run_slice
 from jepa3d.params.validation import plugin_config
 from jepa3d.problem import Problem
-from jepa3d.results import store
+from jepa3d.results import resume, store
 from jepa3d.seeds import derive
 from jepa3d.train import batches, distributed, loop
 from jepa3d.train.monitor import Watch, warning
@@ -54,7 +53,8 @@ def _pretrain(params: Params, layout: Layout, run: str, seed: int, world: distri
     plugin = plugins.find(objectives, entry.objective.kind)
     options = plugin_config(objectives, entry.objective.options(), f"runs.{run}.objective", params.source)
     objective = plugin.Objective(options, model, label_count(layout, entry)).to(device)
-    source = batches.open_source(training_parts(layout, entry), entry.fit.memory_gb * 1e9, entry.fit.lanes)
+    execution = params.execution.of_run(run)
+    source = batches.open_training(training_parts(layout, entry), entry.fit, execution, f"runs.{run}.fit")
 
     def stream_of(rank: int, size: int) -> batches.Stream:
         parts = entry.fit.accumulate
@@ -80,7 +80,8 @@ def _pretrain(params: Params, layout: Layout, run: str, seed: int, world: distri
         label=f"{run} seed {seed}",
         fingerprint=_fingerprint(settings, stamp["inputs"]),
         watch=None if watch is None else lambda: _look(watch, objective),
-        watch_every=entry.monitor.every,
+        watch_every=execution.monitor_every,
+        execution=execution,
         board=layout.board(run, seed),
         world=world,
     )
@@ -127,7 +128,7 @@ def watched(layout: Layout, entry: Run, seed: int, device: torch.device) -> Watc
         )
     count = min(entry.monitor.shapes, len(rows))
     chosen = np.sort(np.random.default_rng(derive(seed, "watch")).choice(rows, count, replace=False))
-    source = batches.open_source([batches.Part(canonical, patches, chosen)], float("inf"))
+    source = batches.open_shapes([batches.Part(canonical, patches, chosen)], float("inf"))
     parts = []
     for index in np.array_split(np.arange(count), max(1, count // 128)):
         keys = shape_keys(seed, torch.zeros(len(index), dtype=torch.long), torch.from_numpy(index))
@@ -158,7 +159,7 @@ def publish(
     store.write_json(layout.run_config(run, seed), {"provenance": stamp, **stamp["settings"]})
     pretrained.save(layout.encoder(run, seed), objective.encoders(), scheme, stamp)
     if "JEPA3D_JOB" not in os.environ:
-        shutil.rmtree(layout.state(run, seed), ignore_errors=True)
+        resume.drop(layout.state(run, seed))
 
 
 def _look(watch: Watch, objective: Base) -> dict[str, float]:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jepa3d.params import Model, Run, Scheme
+from jepa3d.params import Execution, Model, Run, Scheme
 from jepa3d.results.finding import Details, Metric, Result
 
 __all__ = ["Details", "Encoded", "Features", "Metric", "Result"]
@@ -71,3 +71,4 @@ class Encoded(NamedTuple):
     state: Path  # a folder for resume state; the stage removes it when the finding is written
     fingerprint: str = ""  # of the evaluation's settings, seed and inputs: a state of another one is never resumed
     world: World | None = None  # the ranks that share the work; None: there is only this one
+    execution: Execution = Execution()  # how it is carried out: no result depends on it

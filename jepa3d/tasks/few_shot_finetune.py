@@ -7,14 +7,16 @@ chosen. The folds are those of `few_shot`, shape for shape, and each is a part o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from jepa3d.ops import episodes, score
 from jepa3d.ops.episodes import Episodes, Fold
-from jepa3d.params import Model, Tune
+from jepa3d.params import Model, Tune, TuneFit
+from jepa3d.params.models import in_memory
 from jepa3d.results.finding import SHARE, Details, Folds, Metric, share
 from jepa3d.seeds import derive
 from jepa3d.tasks import Encoded, Result
@@ -31,6 +33,7 @@ class Config(Tune, Episodes):
     """The folds of `few_shot`, and how the encoder is trained on with each one's shots."""
 
     kind: Literal["few_shot_finetune"] = "few_shot_finetune"
+    fit: Annotated[TuneFit, AfterValidator(in_memory)] = TuneFit(epochs=300, warmup_epochs=10)
 
 
 def unfit(config: Config, model: Model) -> str | None:
@@ -77,7 +80,16 @@ def part(given: Encoded, config: Config, seed: int, number: int) -> Result:
     )
     support, query = (_of_fold(given, rows, classes) for rows in (shots, queries))
     tuned, _ = tuning.train(
-        net, factors, config, support, given.scheme.live_levels, own, given.state, given.fingerprint, f"fold {number}"
+        net,
+        factors,
+        config,
+        support,
+        given.scheme.live_levels,
+        own,
+        given.state,
+        given.fingerprint,
+        f"fold {number}",
+        execution=given.execution,
     )
     found = tuning.logits(tuned.net, query, tuned.sums.device).argmax(1)
     accuracy = score.accuracy(query.arrays.label, found)
@@ -112,7 +124,7 @@ def _of_fold(given: Encoded, rows: NDArray[np.int64], classes: NDArray[np.int64]
     """Some shapes, labelled by the place of their class among those of the fold."""
     from jepa3d.train import batches
 
-    source = batches.open_source([batches.Part(given.canonical, given.patches, rows)], float("inf"))
+    source = batches.open_shapes([batches.Part(given.canonical, given.patches, rows)], float("inf"))
     arrays = source.rows(np.arange(len(source)))
     return batches.InMemory(arrays._replace(label=np.searchsorted(classes, arrays.label)))
 

@@ -77,7 +77,7 @@ def protocol(config: Config) -> str:
 
 def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     """All protocols from one training; the predictions are the honest ones. Raises fit.Stopped on a signal."""
-    from jepa3d.train import distributed, tuning
+    from jepa3d.train import batches, distributed, tuning
 
     world = given.world or distributed.ALONE
     labels = labels_of(given)
@@ -86,9 +86,10 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     net, factors = tuning.classifier(
         given.encoder, given.model, config, labels.class_count, seed, pretrained=given.run.fit.steps != 0
     )
-    memory = config.fit.memory_gb * 1e9
     scored = {
-        name: tuning.Scored(_source(given, rows, memory), labels.label[rows]) if len(rows) else None
+        name: tuning.Scored(batches.open_shapes(_part(given, rows), given.execution.memory), labels.label[rows])
+        if len(rows)
+        else None
         for name, rows in (("held", held), ("test", test))
     }
     on_test = scored["test"]
@@ -97,7 +98,9 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
         net,
         factors,
         config,
-        _source(given, fitted, memory),
+        batches.open_training(
+            _part(given, fitted), tuning.plan(config.fit, len(fitted)).fit, given.execution, "task.fit"
+        ),
         given.scheme.live_levels,
         seed,
         given.state,
@@ -105,6 +108,7 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
         f"fine-tuning on {given.canonical.stem}",
         tuning.Looks(config.look_every, scored["held"], on_test, config.patience),
         world,
+        given.execution,
     )
     best = tuned.net if tuned.best is None else tuned.best
     device = tuned.sums.device
@@ -191,7 +195,7 @@ def protocols(curve: Curve, of_test: dict[str, Any]) -> dict[str, Metric]:
     return accuracies | epochs | held
 
 
-def _source(given: Encoded, rows: NDArray[np.int64], memory: float) -> batches.Source:
+def _part(given: Encoded, rows: NDArray[np.int64]) -> list[batches.Part]:
     from jepa3d.train import batches
 
-    return batches.open_source([batches.Part(given.canonical, given.patches, rows)], memory)
+    return [batches.Part(given.canonical, given.patches, rows)]

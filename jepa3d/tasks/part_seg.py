@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 from jaxtyping import Bool
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from jepa3d.ops import score
 from jepa3d.params import Augment, Fit, FrozenModel, Model
+from jepa3d.params.models import in_memory
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.results.finding import Choice, Curve, Details, Look, Metric, share
@@ -56,7 +57,9 @@ class Config(FrozenModel):
     points: PositiveInt | None = None
     compete: Literal["all", "category"] = "all"
     augment: Augment = Augment(scale=(0.8, 1.25), shift=0.1)
-    fit: Fit = Fit(epochs=300, batch=16, lr=2e-4, warmup_epochs=10, weight_decay=0.05, clip=10.0)
+    fit: Annotated[Fit, AfterValidator(in_memory)] = Fit(
+        epochs=300, batch=16, lr=2e-4, warmup_epochs=10, weight_decay=0.05, clip=10.0
+    )
 
     @model_validator(mode="after")
     def _trains(self) -> Self:
@@ -190,6 +193,7 @@ def _train(
         watch=watch,
         watch_every=-(-total // config.looks),
         watch_together=True,
+        execution=given.execution,
         world=watch.world,
     )
     loop.run(training)

@@ -1,17 +1,19 @@
-"""Shapes -> batches, by (seed, epoch, index): in RAM when they fit, streamed from HDF5 when they do not.
+"""Shapes -> batches, by (seed, epoch, index): held in RAM, or with `fit.stream: true` streamed from HDF5.
 
 The training stream is the endless concatenation of one permutation an epoch, cut into batches, so every shape comes
 once an epoch and the batch of any step is known without having seen the steps before it.
 
 What is streamed goes in *lanes*: each batch has the same number of shapes of every lane, each lane reads its own part
-of the epoch, and a rank serves whole lanes. So a rank reads its share of the disk and no more, and the batch of a step
-is the same whether one rank serves all lanes or each lane has a rank of its own.
+of the epoch, and a rank serves the lanes of its part of the batch. So a rank reads its share of the disk, and the batch
+of a step is the same whether one rank serves all lanes or each lane has a rank of its own. Lanes and windows follow
+from the batch: neither the memory of a machine nor the number of ranks changes the order of the shapes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +28,15 @@ from torch import Tensor
 from jepa3d.nets.patches import Patches, make_patches, patchify
 from jepa3d.ops.augment import augment
 from jepa3d.ops.draws import shape_keys, uniform
-from jepa3d.params import Augment, Level
+from jepa3d.params import Augment, Execution, Fit, Level
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.seeds import derive
 
 BLOCK = 64  # consecutive shapes that are read together from the disk
 TEXTS = 1 << 16  # words read at once: as Python objects, ten million would take a gigabyte
-LANES = 8  # of a streamed source, where nothing else is said: the most ranks that can share it
+LANES = 16  # the most that a streamed set has
+WINDOW = 512  # blocks that are mixed at a time, all lanes together: 32,768 shapes, 0.5 GB of the document's
 
 Rows = NDArray[np.int64]
 
@@ -85,16 +88,21 @@ class Batch:
 
 
 @runtime_checkable
-class Source(Protocol):
-    """Shapes by number, and the endless stream in which training goes through them."""
+class Shapes(Protocol):
+    """Shapes by number."""
 
     def __len__(self) -> int: ...
 
-    def members(self, seed: int, start: int, stop: int, whole: int) -> tuple[Rows, Rows]:
-        """Epoch and number of the shapes at positions start..stop of the stream, which is used `whole` at a time."""
-        ...
-
     def rows(self, index: Rows) -> Arrays: ...
+
+
+@runtime_checkable
+class Source(Shapes, Protocol):
+    """Shapes by number, and the endless stream in which training goes through them."""
+
+    def members(self, seed: int, start: int, stop: int) -> tuple[Rows, Rows]:
+        """Epoch and number of the shapes at positions start..stop of the stream."""
+        ...
 
 
 class Part(NamedTuple):
@@ -116,8 +124,8 @@ class InMemory:
     def __len__(self) -> int:
         return len(self.arrays.points)
 
-    def members(self, seed: int, start: int, stop: int, whole: int = 0) -> tuple[Rows, Rows]:
-        """As of Source; one permutation an epoch, whatever is used at a time."""
+    def members(self, seed: int, start: int, stop: int) -> tuple[Rows, Rows]:
+        """As of Source; one permutation an epoch."""
         epochs, index = [], []
         while start < stop:
             epoch, offset = divmod(start, len(self))
@@ -164,18 +172,11 @@ class Pieces(NamedTuple):
         return here, self.begins()[piece] + index - self.start[piece]
 
 
-class Streamed:
-    """Shapes on disk: blocks of 64 are read whole, in a shuffled order, and shuffled among `window` blocks of a lane.
+class OnDisk:
+    """Shapes on disk, by number: what is asked for is read, in blocks of 64."""
 
-    An epoch is a random order of all blocks, cut into one consecutive part for each lane, whose lengths are what the
-    lane has to give in this epoch: so every shape comes once an epoch, exactly, and is read once, by one lane. Memory
-    holds a window a lane that is served, and a second one while a batch takes from both: `memory` bytes at most with
-    one rank, and that divided by the ranks with several. The order is a function of (seed, epoch), the lanes, the
-    window and the batch; not of the ranks.
-    """
-
-    def __init__(self, parts: Sequence[Part], memory: float, lanes: int = LANES) -> None:
-        self.parts, self.lanes = list(parts), lanes
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = list(parts)
         starts = [np.arange(0, len(part.rows), BLOCK) for part in self.parts]
         sizes = [np.diff(np.append(start, len(part.rows))) for start, part in zip(starts, self.parts, strict=True)]
         self.part = np.repeat(np.arange(len(parts)), [len(start) for start in starts])  # of each block
@@ -183,36 +184,75 @@ class Streamed:
         self.firsts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])  # the number of each block's first shape
         self.readers = [_Reader(part) for part in self.parts]
         self.sample = self.readers[0].read(0, 1)
-        per_shape = sum(array[0].nbytes for array in self.sample.every())
-        self.window = max(1, int(memory / (2 * per_shape * BLOCK * lanes)))  # 2: a batch may take from two windows
-        self._plan: tuple[tuple[int, int, int], Rows, Rows, Rows] | None = None
-        self._wanted: dict[int, list[Window]] = {}  # the windows that each lane took from last
-        self._shuffled: dict[Window, tuple[Pieces, Rows]] = {}
-        self._held: dict[Window, Arrays] = {}
 
     def __len__(self) -> int:
         return int(self.firsts[-1])
 
-    def check(self, whole: int, ranks: int) -> None:
-        """A Problem for a batch that the lanes cannot share, or lanes that the ranks cannot share."""
-        if whole % self.lanes or self.lanes % ranks:
-            raise Problem(
-                f"fit.lanes: {self.lanes} lanes for {ranks} ranks and {whole} shapes at a time",
-                "a set that is beyond fit.memory_gb is streamed: a batch has as many shapes of each lane, and a rank "
-                "serves whole lanes",
-                f"choose lanes as a multiple of {ranks} that divides {whole}",
-            )
+    def rows(self, index: Rows) -> Arrays:
+        block = np.unique(np.searchsorted(self.firsts, index, side="right") - 1)
+        pieces = Pieces(block, self.firsts[block], self.firsts[block + 1])
+        out = _empty(self.sample, len(index))
+        _copy(out, np.arange(len(index)), self._read(pieces), pieces.find(index)[1])
+        return out
 
-    def members(self, seed: int, start: int, stop: int, whole: int) -> tuple[Rows, Rows]:
-        """As of Source: of each `whole`, every lane has one run of positions."""
-        run = whole // self.lanes
+    def _read(self, pieces: Pieces) -> Arrays:
+        begins = pieces.begins()
+        arrays = _empty(self.sample, int(begins[-1]))
+        into: Any
+        for at, block, start, stop in zip(begins, *pieces, strict=False):
+            low = int(self.offset[block] + start - self.firsts[block])
+            read = self.readers[self.part[block]].read(low, low + int(stop - start))
+            for into, array in zip(arrays.every(), read.every(), strict=True):
+                into[at : at + len(array)] = array
+        return arrays
+
+
+class Lanes(NamedTuple):
+    """How a streamed set is cut for a batch."""
+
+    number: int
+    run: int  # shapes that a lane gives to each batch
+    window: int  # blocks that a lane mixes at a time
+
+    @classmethod
+    def of(cls, batch: int) -> Lanes:
+        """As many lanes as divide the batch evenly, up to 16; the fewer there are, the wider are their windows."""
+        number = max(lanes for lanes in range(1, LANES + 1) if batch % lanes == 0)
+        return cls(number, batch // number, WINDOW // number)
+
+    @property
+    def shapes(self) -> int:
+        """The most shapes that are in memory: a batch may take from two windows of each lane."""
+        return 2 * self.number * self.window * BLOCK
+
+
+class Streamed(OnDisk):
+    """Shapes on disk: blocks of 64 are read whole, in a shuffled order, and shuffled among those of a lane's window.
+
+    An epoch is a random order of all blocks, cut into one consecutive part for each lane, whose lengths are what the
+    lane has to give in this epoch: so every shape comes once an epoch, exactly, and is read once, by one lane. Memory
+    holds a window a lane that is served, and a second one while a batch takes from both. The order is a function of
+    (seed, epoch) and the lanes; not of memory, and not of the ranks.
+    """
+
+    def __init__(self, parts: Sequence[Part], lanes: Lanes) -> None:
+        super().__init__(parts)
+        self.lanes = lanes
+        self._plan: tuple[tuple[int, int], Rows, Rows, Rows] | None = None
+        self._wanted: dict[int, list[Window]] = {}  # the windows that each lane took from last
+        self._shuffled: dict[Window, tuple[Pieces, Rows]] = {}
+        self._held: dict[Window, Arrays] = {}
+
+    def members(self, seed: int, start: int, stop: int) -> tuple[Rows, Rows]:
+        """As of Source: the lanes take turns of `lanes.run` positions."""
+        number, run, _ = self.lanes
         epochs, index = [], []
         served: dict[int, list[Window]] = {}
         while start < stop:
-            epoch, lane = start // len(self), start // run % self.lanes
+            epoch, lane = start // len(self), start // run % number
             end = min(stop, (start // run + 1) * run, (epoch + 1) * len(self))
-            first = _given(start, lane, run, self.lanes) - _given(epoch * len(self), lane, run, self.lanes)
-            for window, shapes in self._take(seed, epoch, lane, run, first, first + end - start):
+            first = _given(start, lane, self.lanes) - _given(epoch * len(self), lane, self.lanes)
+            for window, shapes in self._take(seed, epoch, lane, first, first + end - start):
                 served.setdefault(lane, []).append(window)
                 index.append(shapes)
             epochs.append(np.full(end - start, epoch))
@@ -234,41 +274,39 @@ class Streamed:
                     self._held[window] = self._read(pieces)
                 _copy(out, left[here], self._held[window], places[here])
                 left = left[~here]
-        if len(left):  # not in the order of the stream: features are computed from the first shape to the last
-            block = np.unique(np.searchsorted(self.firsts, index[left], side="right") - 1)
-            pieces = Pieces(block, self.firsts[block], self.firsts[block + 1])
-            _copy(out, left, self._read(pieces), pieces.find(index[left])[1])
+        if len(left):  # not in the order of the stream
+            _copy(out, left, super().rows(index[left]), np.arange(len(left)))
         return out
 
-    def _take(self, seed: int, epoch: int, lane: int, run: int, start: int, stop: int) -> Iterator[tuple[Window, Rows]]:
+    def _take(self, seed: int, epoch: int, lane: int, start: int, stop: int) -> Iterator[tuple[Window, Rows]]:
         """The shapes at positions start..stop of a lane's part of an epoch, window by window."""
-        _, begins, cuts = self._epoch(seed, epoch, run)
+        _, begins, cuts = self._epoch(seed, epoch)
         low = int(cuts[lane])
         first = _block_at(begins, low)
         while start < stop:
-            window = Window(seed, epoch, lane, (_block_at(begins, low + start) - first) // self.window)
-            begin = max(low, int(begins[first + window.number * self.window]))
-            shapes = self._in_order(window, run)[low + start - begin :][: stop - start]
+            window = Window(seed, epoch, lane, (_block_at(begins, low + start) - first) // self.lanes.window)
+            begin = max(low, int(begins[first + window.number * self.lanes.window]))
+            shapes = self._in_order(window)[low + start - begin :][: stop - start]
             yield window, shapes
             start += len(shapes)
 
-    def _epoch(self, seed: int, epoch: int, run: int) -> tuple[Rows, Rows, Rows]:
+    def _epoch(self, seed: int, epoch: int) -> tuple[Rows, Rows, Rows]:
         """The blocks of an epoch in order [n], where each begins [n + 1], and where each lane does [lanes + 1]."""
-        if self._plan is None or self._plan[0] != (seed, epoch, run):
+        if self._plan is None or self._plan[0] != (seed, epoch):
             blocks = np.random.default_rng(derive(seed, "order", epoch)).permutation(len(self.offset))
             begins = np.concatenate([[0], np.cumsum(np.diff(self.firsts)[blocks])])
             given = [
-                [_given(at * len(self), lane, run, self.lanes) for lane in range(self.lanes)]
+                [_given(at * len(self), lane, self.lanes) for lane in range(self.lanes.number)]
                 for at in (epoch, epoch + 1)
             ]
             cuts = np.concatenate([[0], np.cumsum(np.subtract(given[1], given[0]))])
-            self._plan = ((seed, epoch, run), blocks, begins, cuts)
+            self._plan = ((seed, epoch), blocks, begins, cuts)
         return self._plan[1:]
 
-    def _in_order(self, window: Window, run: int) -> Rows:
+    def _in_order(self, window: Window) -> Rows:
         """The shapes of a window in their random order."""
         if window not in self._shuffled:
-            pieces = self._pieces(window, run)
+            pieces = self._pieces(window)
             shapes = np.concatenate(
                 [np.arange(start, stop) for start, stop in zip(pieces.start, pieces.stop, strict=True)]
             )
@@ -277,28 +315,17 @@ class Streamed:
             self._shuffled[window] = pieces, shapes
         return self._shuffled[window][1]
 
-    def _pieces(self, window: Window, run: int) -> Pieces:
+    def _pieces(self, window: Window) -> Pieces:
         """What a window has of each of its blocks."""
-        blocks, begins, cuts = self._epoch(window.seed, window.epoch, run)
+        blocks, begins, cuts = self._epoch(window.seed, window.epoch)
         low, high = int(cuts[window.lane]), int(cuts[window.lane + 1])
-        first = _block_at(begins, low) + window.number * self.window
-        at = np.arange(first, min(first + self.window, _block_at(begins, high - 1) + 1))
+        first = _block_at(begins, low) + window.number * self.lanes.window
+        at = np.arange(first, min(first + self.lanes.window, _block_at(begins, high - 1) + 1))
         chosen = blocks[at]
         start = np.maximum(low - begins[at], 0) + self.firsts[chosen]
         stop = np.minimum(high, begins[at + 1]) - begins[at] + self.firsts[chosen]
         ascending = np.argsort(chosen)
         return Pieces(chosen[ascending], start[ascending], stop[ascending])
-
-    def _read(self, pieces: Pieces) -> Arrays:
-        begins = pieces.begins()
-        arrays = _empty(self.sample, int(begins[-1]))
-        into: Any
-        for at, block, start, stop in zip(begins, *pieces, strict=False):
-            low = int(self.offset[block] + start - self.firsts[block])
-            read = self.readers[self.part[block]].read(low, low + int(stop - start))
-            for into, array in zip(arrays.every(), read.every(), strict=True):
-                into[at : at + len(array)] = array
-        return arrays
 
 
 def _empty(like: Arrays, count: int) -> Arrays:
@@ -317,17 +344,41 @@ def _block_at(begins: Rows, position: int) -> int:
     return int(np.searchsorted(begins, position, side="right")) - 1
 
 
-def _given(position: int, lane: int, run: int, lanes: int) -> int:
-    """How many shapes a lane has given before a position of the stream, in which the lanes take turns of `run`."""
-    rounds, rest = divmod(position, run * lanes)
-    return rounds * run + min(max(rest - lane * run, 0), run)
+def _given(position: int, lane: int, lanes: Lanes) -> int:
+    """How many shapes a lane has given before a position of the stream, in which the lanes take turns."""
+    rounds, rest = divmod(position, lanes.run * lanes.number)
+    return rounds * lanes.run + min(max(rest - lane * lanes.run, 0), lanes.run)
 
 
-def open_source(parts: Sequence[Part], memory: float, lanes: int = LANES) -> InMemory | Streamed:
-    """The shapes of several data sets as one source; `memory` in bytes decides whether they are held or streamed."""
-    per_shape = sum(array[0].nbytes for array in _read(parts[0], 0, 1).every())
-    if per_shape * sum(len(part.rows) for part in parts) > memory:
-        return Streamed(parts, memory, lanes)
+def open_shapes(parts: Sequence[Part], memory: float) -> InMemory | OnDisk:
+    """The shapes of several data sets, to be read by number; `memory` in bytes decides whether they are held."""
+    return _held(parts) if _bytes(parts[0]) * sum(len(part.rows) for part in parts) <= memory else OnDisk(parts)
+
+
+def open_training(parts: Sequence[Part], fit: Fit, execution: Execution, where: str) -> InMemory | Streamed:
+    """The shapes that a training goes through; `where` is its Fit in params.yaml, for messages.
+
+    Raises a Problem for a set beyond the memory that there is for it: the order of the shapes is the same on every
+    machine, so `fit.stream` alone decides it.
+    """
+    shapes, per_shape = sum(len(part.rows) for part in parts), _bytes(parts[0])
+    lanes = Lanes.of(fit.batch // fit.accumulate)
+    needed = per_shape * (min(2 * shapes, lanes.shapes) if fit.stream else shapes)
+    if needed > execution.memory:
+        raise Problem(
+            f"{where}: {shapes:,} shapes take {needed / 1e9:.2g} GB{' even when they are streamed' * fit.stream}",
+            f"execution.memory_gb is {execution.memory_gb:g}",
+            f"raise it to {math.ceil(needed / 1e7) / 100:g}" + ("" if fit.stream else f", or set {where}.stream: true"),
+        )
+    return Streamed(parts, lanes) if fit.stream else _held(parts)
+
+
+def _bytes(part: Part) -> int:
+    """What one shape of a part takes."""
+    return sum(array[0].nbytes for array in _read(part, 0, 1).every())
+
+
+def _held(parts: Sequence[Part]) -> InMemory:
     pieces = [_read(part, 0, len(part.rows)).every() for part in parts]
     return InMemory(Arrays.of(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
 
@@ -414,8 +465,6 @@ class Stream:
                 "each rank and part must get the same number of shapes",
                 f"make batch a multiple of {ranks * accumulate}",
             )
-        if isinstance(source, Streamed):
-            source.check(batch // accumulate, ranks)
         self.source, self.size, self.seed = source, batch, seed
         self.augmentation, self.live, self.device = augmentation, live, torch.device(device)
         self.accumulate, self.rank, self.ranks = accumulate, rank, ranks
@@ -428,8 +477,7 @@ class Stream:
         """The parts of one step's batch that this rank works on (one for each accumulated part)."""
         share = self.size // (self.accumulate * self.ranks)
         starts = [step * self.size + (n * self.ranks + self.rank) * share for n in range(self.accumulate)]
-        whole = self.size // self.accumulate
-        return [self._batch(*self.source.members(self.seed, at, at + share, whole)) for at in starts]
+        return [self._batch(*self.source.members(self.seed, at, at + share)) for at in starts]
 
     def batches(self) -> Iterator[Batch]:
         """The stream from its beginning, one epoch."""

@@ -25,10 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from jepa3d.ops.schedule import warmup_cosine
-from jepa3d.params import Fit
+from jepa3d.params import Execution, Fit
 from jepa3d.problem import Problem
 from jepa3d.progress import Steps
-from jepa3d.results import store
+from jepa3d.results import resume, store
 from jepa3d.seeds import derive
 from jepa3d.train import distributed
 from jepa3d.train.batches import Stream
@@ -77,6 +77,7 @@ class Training:
     fingerprint: str  # of settings and inputs: a state of another training is never resumed
     watch: Callable[[], Mapping[str, float]] | None = None
     watch_every: int = 200
+    execution: Execution = field(default_factory=Execution)
     watch_together: bool = False  # every rank's `watch` is called: they share its work; else only the first's
     board: Path | None = None  # a folder for TensorBoard, where that is installed
     world: distributed.World = distributed.ALONE
@@ -94,12 +95,13 @@ class Training:
 def run(training: Training) -> None:
     """Train to the end, from the last checkpoint if there is one. Raises Stopped on a signal."""
     objective, fit, total, world = training.objective, training.fit, training.schedule.total, training.world
+    how = training.execution
     if not total:
         return
     device = training.stream.device
     optimiser = adamw(objective, fit)
     start = _resume(training, optimiser)
-    module = distributed.parallel(_compiled(objective, fit, device), world)
+    module = distributed.parallel(_compiled(objective, how, device), world)
     trained = [p for p in objective.parameters() if p.requires_grad]
     objective.train()
     losses: list[Tensor] = []
@@ -115,17 +117,17 @@ def run(training: Training) -> None:
             loss, monitors = _accumulate(module, training.stream, step, fit, device)
             norm = nn.utils.clip_grad_norm_(trained, fit.clip) if fit.clip else None
             losses.append(loss)
-            if device.type == "cpu" or _due(step, total, fit.log_every, fit.checkpoint_every):
+            if device.type == "cpu" or _due(step, total, how.log_every, how.checkpoint_every):
                 _check_finite(losses, step, lr, world)
             optimiser.step()
             objective.after_step((step + 1) / total)
-            if _due(step, total, fit.log_every):
+            if _due(step, total, how.log_every):
                 log.add(_row(step + 1, lr, loss, monitors, norm, world), timed=True)
             watches = world.first or training.watch_together
             if watches and training.watch is not None and _due(step, total, training.watch_every):
                 log.add({"step": step + 1, **training.watch()})
             stop = world.greatest(request.number)
-            if _due(step, total, fit.checkpoint_every) or stop:
+            if _due(step, total, how.checkpoint_every) or stop:
                 _check_finite(losses, step, lr, world)
                 _check_weights(trained, step, lr)
                 if world.first:
@@ -190,8 +192,8 @@ def _row(
     return row if norm is None else {**row, "gradient_norm": float(norm)}
 
 
-def _compiled(objective: nn.Module, fit: Fit, device: torch.device) -> Any:
-    wanted = fit.compile == "on" or (fit.compile == "auto" and device.type == "cuda")
+def _compiled(objective: nn.Module, how: Execution, device: torch.device) -> Any:
+    wanted = how.compile == "on" or (how.compile == "auto" and device.type == "cuda")
     return torch.compile(objective, dynamic=True) if wanted else objective
 
 
@@ -288,7 +290,10 @@ def _resume(training: Training, optimiser: torch.optim.Optimizer) -> int:
 
 
 def _find_state(training: Training, optimiser: torch.optim.Optimizer) -> int:
-    """Load the newest whole checkpoint, cut the curve there, and return its step; 0 and nothing left without one."""
+    """Load the newest whole checkpoint, cut the curve there, and return its step; 0 without one.
+
+    A state that cannot be gone on from is set aside, never deleted: with the settings that it is of, it may be again.
+    """
     for path in sorted(training.state.glob("step*.pt"), reverse=True):
         try:
             state = store.load_state(path)
@@ -296,14 +301,15 @@ def _find_state(training: Training, optimiser: torch.optim.Optimizer) -> int:
             print(f"{damaged.what}: {damaged.why}; the checkpoint before it is used", file=sys.stderr)
             continue
         if state["fingerprint"] != training.fingerprint:
-            print(f"{path}: of other settings or data; this training starts anew", file=sys.stderr)
+            print(f"{training.state}: the state is of other settings or data", file=sys.stderr)
             break
         _load_state(training, optimiser, state)
         _cut_curve(training.curve, state["step"])
         print(f"{training.label}: resumed at step {state['step']}", file=sys.stderr)
         return int(state["step"])
-    for left in training.state.glob("step*.pt"):
-        left.unlink(missing_ok=True)
+    if any(training.state.glob("step*.pt")):
+        aside = resume.set_aside(training.state)
+        print(f"{training.label}: starts anew; what was there is kept as {aside}", file=sys.stderr)
     _cut_curve(training.curve, 0)
     return 0
 

@@ -17,7 +17,7 @@ from jepa3d.ops import score
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.results.finding import ClassScore, Example, PerShape
-from jepa3d.train.batches import Arrays, Part, open_source
+from jepa3d.train.batches import Arrays, Part, open_shapes
 
 EXAMPLES = 6
 Rows = NDArray[np.int64]
@@ -57,7 +57,7 @@ def load(canonical: Path, patches: Path) -> Labelled:
     with store.open_h5(patches) as file:
         if "point" in file:
             part = np.take_along_axis(part, file["point"][:][labelled].astype(np.int64), 1)
-    source = open_source([Part(canonical, patches, labelled)], float("inf"))
+    source = open_shapes([Part(canonical, patches, labelled)], float("inf"))
     arrays = source.rows(np.arange(len(source)))
     classes, names = tuple(about["classes"]), tuple(about["parts"])
     own = score.parts_of_categories(classes, names, arrays.label, part) if (arrays.label >= 0).all() else ()

@@ -24,7 +24,7 @@ from jepa3d.nets.encoder import Encoder
 from jepa3d.ops import score
 from jepa3d.ops.augment import augment
 from jepa3d.ops.draws import shape_keys
-from jepa3d.params import Augment, Fit, Level, Model, Tune
+from jepa3d.params import Augment, Execution, Fit, Level, Model, Tune
 from jepa3d.pretrained import for_training, load
 from jepa3d.problem import Problem
 from jepa3d.results import store
@@ -91,7 +91,7 @@ class Tuned(nn.Module):
 class Scored(NamedTuple):
     """Shapes that are scored, with their labels."""
 
-    source: batches.Source
+    source: batches.Shapes
     label: NDArray[np.int64]  # [n]
 
 
@@ -172,6 +172,7 @@ def train(
     label: str,
     looks: Looks | None = None,
     world: distributed.World = distributed.ALONE,
+    execution: Execution | None = None,
 ) -> tuple[Tuned, list[dict[str, Any]]]:
     """Train to the end, or from where it was stopped; the weights and, on the first rank, the row of each look.
 
@@ -202,6 +203,7 @@ def train(
         watch=None if looks is None else lambda: _look(tuned, looks, epoch, settled),
         watch_every=epoch * (looks.every if looks else 1),
         watch_together=True,
+        execution=execution or Execution(),
         world=world,
         done=bool if looks is None else lambda: _enough(tuned, looks, epoch),
     )
@@ -238,7 +240,7 @@ def _enough(tuned: Tuned, looks: Looks, epoch: int) -> bool:
 @torch.no_grad()
 def logits(
     net: nn.Module,
-    source: batches.Source,
+    source: batches.Shapes,
     device: torch.device,
     augmentation: Augment | None = None,
     live: Sequence[Level] = (),

@@ -40,11 +40,12 @@ STUDY: dict[str, Any] = {
             "patches": "flat",
             "model": "tiny",
             "objective": {"kind": "jepa", "mask": {"blocks": 4}, "predictor": {"depth": 1}},
-            "fit": {"steps": 20, "batch": 8, "lr": 0.001, "checkpoint_every": 7, "log_every": 5},
-            "monitor": {"every": 10, "shapes": 32},
+            "fit": {"steps": 20, "batch": 8, "lr": 0.001},
+            "monitor": {"shapes": 32},
         },
         "other": {"base": "jepa", "model": "wide"},
     },
+    "execution": {"checkpoint_every": 7, "log_every": 5, "monitor_every": 10},
     "evals": {"knn": {"dataset": "toys", "task": {"kind": "knn"}}},
 }
 

@@ -478,7 +478,8 @@ def test_two_local_ranks_train_a_run_and_a_stopped_one_ends_in_the_same_bits(
     tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
 ):
     """As the user gives the commands; the ranks are told to stop twice, and the launcher is killed in between."""
-    tiny["runs"]["jepa"]["fit"] |= {"steps": 40, "log_every": 1, "checkpoint_every": 1000}
+    tiny["runs"]["jepa"]["fit"]["steps"] = 40
+    tiny["execution"] |= {"log_every": 1, "checkpoint_every": 1000}
     params = write(tiny)
     cluster = params.parent / "cluster.yaml"
     cluster.write_text("{ranks_per_node: 2, cpus_per_rank: 1, poll: 0.2}")
@@ -527,7 +528,8 @@ def test_two_local_ranks_tune_an_encoder_for_an_evaluation(
 ):
     """As the user gives the commands; the launcher is killed on the way, and the same command finds the job again."""
     tiny["runs"]["jepa"]["fit"] |= {"steps": 4}
-    fitted = {"epochs": 12, "batch": 8, "lr": 0.003, "checkpoint_every": 1000, "log_every": 1}
+    fitted = {"epochs": 12, "batch": 8, "lr": 0.003}
+    tiny["execution"]["evals"] = {"tuned": {"checkpoint_every": 1000, "log_every": 1}}
     tiny["evals"]["tuned"] = {"dataset": "toys", "task": {"kind": "finetune", "validation": 0.2, "fit": fitted}}
     params = write(tiny)
     cluster = params.parent / "cluster.yaml"

@@ -13,7 +13,7 @@ import pytest
 from jepa3d.launch import leftover
 from jepa3d.problem import Problem
 
-HOLD = "import sys; from pathlib import Path; from jepa3d import leftover; leftover.claim(Path(sys.argv[1])); "
+HOLD = "import sys; from pathlib import Path; from jepa3d.launch import leftover; leftover.claim(Path(sys.argv[1])); "
 
 
 @pytest.fixture

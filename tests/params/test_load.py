@@ -185,6 +185,70 @@ def test_an_entry_without_a_kind_lists_the_kinds(tiny: dict[str, Any], write: Wr
     assert "procedural" in problem.why
 
 
+# --- what had another name
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what", "mend"),
+    [
+        ("runs.jepa.fit.checkpoint_every", 7, "execution.checkpoint_every now", "{jepa: {checkpoint_every: 7}}}"),
+        ("runs.jepa.fit.log_every", 7, "execution.log_every now", "{log_every: 7}"),
+        ("runs.jepa.fit.memory_gb", 7.0, "execution.memory_gb now", "{memory_gb: 7.0}"),
+        ("runs.jepa.fit.compile", "on", "execution.compile now", "{compile: on}"),
+        ("runs.jepa.fit.lanes", 8, "is gone", "remove it"),
+        ("runs.jepa.monitor.every", 7, "execution.monitor_every now", "{monitor_every: 7}"),
+        ("evals.knn.task", {"kind": "finetune", "fit": {"epochs": 1, "log_every": 7}}, "execution.log_every now",
+         "{evals: {knn: {log_every: 7}}}"),
+        ("runs.jepa.objective.kind", "scratch", "'scratch' is called 'random_init' now", "write 'random_init'"),
+        ("runs.jepa.objective.kind", "hand_made", "'handcrafted' is a kind of encoder", "{kind: handcrafted}"),
+    ],
+)  # fmt: skip
+def test_an_old_name_is_refused_with_the_new_one(
+    tiny: dict[str, Any], write: Write, key: str, value: Any, what: str, mend: str
+):
+    problem = problem_of(write(put(tiny, key, value)))
+    assert problem.what.startswith(".".join(key.split(".")[:3]))
+    assert what in problem.what
+    assert mend in problem.mend
+
+
+# --- execution
+
+
+def test_execution_has_values_for_all_and_for_single_ones(tiny: dict[str, Any], write: Write):
+    tiny["execution"] = {
+        "checkpoint_every": 100, "memory_gb": 2.0, "loggers": ["jsonl", {"kind": "wandb", "project": "x"}],
+        "runs": {"jepa": {"checkpoint_every": 7, "log_every": 20}}, "evals": {"knn": {"memory_gb": 1.0}},
+    }  # fmt: skip
+    execution = project.load(write(tiny)).execution
+    jepa, other = execution.of_run("jepa"), execution.of_run("random_init")
+    assert (jepa.checkpoint_every, jepa.log_every, jepa.memory_gb) == (7, 20, 2.0)
+    assert (other.checkpoint_every, other.log_every, other.memory_gb) == (100, 20, 2.0)
+    assert (execution.of_evaluation("knn").memory, execution.of_evaluation("linear").memory) == (1e9, 2e9)
+    assert [logger.kind for logger in jepa.loggers] == ["jsonl", "wandb"]
+    for section, name in (("runs", "jeppa"), ("evals", "kn")):
+        problem = problem_of(write(put(tiny, f"execution.{section}", {name: {}})))
+        assert problem.what.startswith(f"execution.{section}: there is no ")
+        tiny["execution"][section] = {}
+
+
+@pytest.mark.parametrize("word", ["on", "off", "auto"])
+def test_on_and_off_are_words_although_yaml_reads_them_as_truth_values(tiny: dict[str, Any], write: Write, word: str):
+    path = write(put(tiny, "execution.compile", "HERE"))
+    path.write_text(path.read_text().replace("HERE", word))
+    assert project.load(path).execution.compile == word
+
+
+def test_nothing_of_execution_is_in_what_a_result_depends_on(tiny: dict[str, Any], write: Write):
+    params = project.load(write(tiny))
+    changed = {"checkpoint_every": 1, "log_every": 1, "monitor_every": 1, "memory_gb": 1.0, "compile": "off"}
+    other = project.load(write(put(tiny, "execution", {**changed, "loggers": []})))
+    assert other.execution != params.execution
+    assert all(run_slice(other, name) == run_slice(params, name) for name in params.runs)
+    assert other.evals == params.evals
+    assert other.model_copy(update={"execution": params.execution}) == params
+
+
 # --- base
 
 

@@ -275,12 +275,15 @@ def test_tidy_removes_what_is_left_over_and_no_output(params: Params, made: Layo
         made.state("gone", 0) / "step000000007.pt",  # of a run that params.yaml has no longer
         made.evaluation_state("jepa", 0, "knn") / "step1.pt",
         made.results / "features" / ".toys.h5.x.tmp",
+        made.state("random_init", 1) / "aside-1" / "step000000003.pt",
+        made.evaluation_state("random_init", 1, "linear") / "aside-2" / "step000000003.pt",
     ]
     going_on = made.state("random_init", 1) / "step000000007.pt"
     for path in [*leftovers, going_on]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"123")
     made.encoder("random_init", 1).unlink()
+    made.evaluation("random_init", 1, "linear").unlink()
     outputs = provenance.outputs(made)
     assert tidy(params, made, dry=False) == 0
     assert "within the hour" in capsys.readouterr().out

@@ -102,7 +102,8 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="study-") as folder,
         Slurm(Path(home)) as slurm,
     ):
-        params = changed(PARAMS, steps=LENGTH, checkpoint_every=5)
+        params = changed(PARAMS, steps=LENGTH)
+        params["execution"]["checkpoint_every"] = 5
         study = Study.clone(Path(folder) / "clone", slurm, params, CLUSTER | {"ranks_per_node": 1})
         try:
             strike(study, tally, options.only)

@@ -38,10 +38,11 @@ PARAMS: dict[str, Any] = {
             "model": "tiny",
             "objective": {"kind": "jepa", "predictor": {"depth": 1}},
             "augment": {"rotate": "upright"},
-            "fit": {"steps": STEPS, "batch": 8, "lr": 0.001, "checkpoint_every": 10, "log_every": 1},
-            "monitor": {"every": 1000, "shapes": 32},
+            "fit": {"steps": STEPS, "batch": 8, "lr": 0.001},
+            "monitor": {"shapes": 32},
         },
     },
+    "execution": {"checkpoint_every": 10, "log_every": 1, "monitor_every": 1000},
     "evals": {
         "linear": {"dataset": "toys", "task": {"kind": "linear_probe", "grid": [1.0]}},
         "knn": {"dataset": "toys", "task": {"kind": "knn"}},

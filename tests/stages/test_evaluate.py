@@ -210,7 +210,7 @@ def test_tasks_that_train_on_get_the_encoder_and_the_data(layout: Layout, monkey
 
 # --- evaluations that train
 
-TUNE = {"hidden": [], "vote": 0, "validation": 0.2, "fit": {"epochs": 4, "batch": 8, "lr": 5e-3, "checkpoint_every": 5}}
+TUNE = {"hidden": [], "vote": 0, "validation": 0.2, "fit": {"epochs": 4, "batch": 8, "lr": 5e-3}}
 FOLDS = {"way": 2, "shot": 3, "folds": 2, "hidden": [], "fit": {"steps": 2, "batch": 4}}
 
 
@@ -218,6 +218,7 @@ FOLDS = {"way": 2, "shot": 3, "folds": 2, "hidden": [], "fit": {"steps": 2, "bat
 def trained(tiny: dict, write: Callable[[Any], Path], layout: Layout, toys: Path) -> Iterator[Params]:
     """A study with a scratch encoder, whose evaluations train on."""
     jaxtyping.config.update("jaxtyping_disable", True)  # signatures are checked elsewhere; here it would take long
+    tiny["execution"]["evals"] = {"tuned": {"checkpoint_every": 5}}
     tiny["evals"]["tuned"] = {"dataset": "toys", "task": {"kind": "finetune", **TUNE}}
     tiny["evals"]["folds"] = {"dataset": "toys", "task": {"kind": "few_shot_finetune", **FOLDS}}
     params = project.load(write(tiny))
@@ -260,6 +261,32 @@ def test_killed_at_random_moments_a_fine_tuning_ends_in_the_same_bytes(trained: 
     assert kills >= 3
     assert path.read_bytes() == undisturbed
     assert not state.exists()
+
+
+@pytest.mark.parametrize("change", [{"checkpoint_every": 2}, {"log_every": 3, "memory_gb": 0.5, "compile": "off"}])
+def test_a_stopped_fine_tuning_whose_execution_is_changed_goes_on_to_the_same_finding(
+    trained: Params, layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: dict
+):
+    from jepa3d.train import loop
+
+    path = layout.evaluation("random_init", 0, "tuned")
+    evaluate(trained, layout, "random_init", "tuned", 0)
+    undisturbed = path.read_bytes()
+    forward, calls = loop._accumulate, []
+
+    def stop(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(*given)
+
+    monkeypatch.setattr(loop, "_accumulate", stop)
+    with pytest.raises(loop.Stopped):
+        evaluate(trained, layout, "random_init", "tuned", 0)
+    execution = trained.execution.model_copy(update={**change, "evals": {}})
+    evaluate(trained.model_copy(update={"execution": execution}), layout, "random_init", "tuned", 0)
+    assert "resumed at step 9" in capsys.readouterr().err
+    assert path.read_bytes() == undisturbed
 
 
 def in_child(work: Callable[[], None]) -> int:

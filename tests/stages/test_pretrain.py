@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.stages import pretrain as stage
 from jepa3d.stages.patchify import patchify
-from jepa3d.train import batches, loop
+from jepa3d.train import loop
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -140,10 +142,8 @@ def test_several_data_sets_are_trained_on_together_and_have_no_common_labels(
 
 
 def test_streamed_from_disk_it_trains_as_well(tiny: dict[str, Any], load: Load, layout: Layout, ready: Path):
-    tiny["runs"]["jepa"]["fit"]["memory_gb"] = 1e-9
+    tiny["runs"]["jepa"]["fit"]["stream"] = True
     params = load(tiny)
-    source = batches.open_source(stage.training_parts(layout, params.runs["jepa"]), 1.0)
-    assert isinstance(source, batches.Streamed)
     stage.pretrain(params, layout, "jepa", 0)
     assert layout.encoder("jepa", 0).exists()
 
@@ -201,6 +201,84 @@ def test_a_baseline_that_is_told_to_train_is_a_problem(tiny: dict[str, Any], loa
     tiny["runs"]["random_init"]["fit"]["steps"] = 5
     with pytest.raises(Problem, match="'random_init' is a baseline"):
         stage.pretrain(load(tiny), layout, "random_init", 0)
+
+
+def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next training of this process stops after a step, as by a signal."""
+    forward, calls = loop._accumulate, []
+
+    def stop(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+            monkeypatch.setattr(loop, "_accumulate", forward)
+        return forward(*given)
+
+    monkeypatch.setattr(loop, "_accumulate", stop)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"checkpoint_every": 2},  # as the launcher advises where a life of a job is too short
+        {"log_every": 3},
+        {"monitor_every": 4},
+        {"memory_gb": 0.5},
+        {"compile": "off"},
+        {"loggers": ["jsonl"]},
+        {"runs": {"jepa": {"checkpoint_every": 3}}},
+    ],
+)
+def test_a_stopped_training_whose_execution_is_changed_goes_on_to_the_same_bits(
+    tiny: dict[str, Any],
+    load: Load,
+    layout: Layout,
+    ready: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any],
+):
+    stage.pretrain(load(tiny), layout, "jepa", 0)
+    undisturbed = layout.encoder("jepa", 0).read_bytes()
+    stopped_at(9, monkeypatch)
+    with pytest.raises(loop.Stopped):
+        stage.pretrain(load(tiny), layout, "jepa", 0)
+    tiny["execution"] |= change
+    stage.pretrain(load(tiny), layout, "jepa", 0)
+    assert "resumed at step 9" in capsys.readouterr().err
+    assert layout.encoder("jepa", 0).read_bytes() == undisturbed
+
+
+def test_a_state_of_other_settings_is_set_aside_and_goes_on_when_it_is_put_back(
+    tiny: dict[str, Any],
+    load: Load,
+    layout: Layout,
+    ready: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    before, state = load(tiny), layout.state("jepa", 0)
+    stage.pretrain(before, layout, "jepa", 0)
+    undisturbed = layout.encoder("jepa", 0).read_bytes()
+    stopped_at(9, monkeypatch)
+    with pytest.raises(loop.Stopped):
+        stage.pretrain(before, layout, "jepa", 0)
+    kept = {path.name: path.read_bytes() for path in state.iterdir()}
+    evaluation = layout.evaluation_state("jepa", 0, "knn") / "step000000001.pt"
+    evaluation.parent.mkdir(parents=True)
+    evaluation.write_bytes(b"of an evaluation")
+    tiny["runs"]["jepa"]["fit"]["lr"] = 0.002
+    stage.pretrain(load(tiny), layout, "jepa", 0)
+    assert f"what was there is kept as {state / 'aside-1'}" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (state / "aside-1").iterdir()} == kept
+    assert evaluation.read_bytes() == b"of an evaluation"
+    assert sorted(path.name for path in state.iterdir()) == ["aside-1", "evals"]
+    for path in (state / "aside-1").iterdir():
+        path.rename(state / path.name)
+    (state / "aside-1").rmdir()
+    stage.pretrain(before, layout, "jepa", 0)
+    assert "resumed at step 9" in capsys.readouterr().err
+    assert layout.encoder("jepa", 0).read_bytes() == undisturbed
 
 
 def test_other_settings_do_not_resume_the_state_of_these(

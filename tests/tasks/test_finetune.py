@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given as examples
 from hypothesis import strategies as st
 
-from jepa3d.params import Augment, Jitter, Tune
+from jepa3d.params import Augment, Execution, Jitter, Tune
 from jepa3d.problem import Problem
 from jepa3d.tasks import Encoded, Result
 from jepa3d.tasks._shared.given import Labels, check_labels
@@ -158,9 +158,9 @@ def test_the_same_seed_gives_the_same_finding_and_another_seed_another(give: Giv
 
 def test_a_stopped_training_goes_on_to_the_same_finding(give: Give, monkeypatch: pytest.MonkeyPatch):
     """A checkpoint falls between two looks, and one is beyond the best epoch."""
-    often = settings(fit={"epochs": 4, "batch": 8, "lr": 5e-3, "checkpoint_every": 5})
+    often = settings(fit={"epochs": 4, "batch": 8, "lr": 5e-3})
     undisturbed = evaluate(give(), often, seed=0)
-    given = give()._replace(state=give().state / "again")
+    given = give()._replace(state=give().state / "again", execution=Execution(checkpoint_every=5))
 
     def stop(when: int) -> None:
         calls = 0

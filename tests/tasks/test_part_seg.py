@@ -14,7 +14,7 @@ from jepa3d import pretrained
 from jepa3d.datasets import procedural, shapenetpart
 from jepa3d.encoders import build, handcrafted, transformer
 from jepa3d.ops.geometry import fps_numba, knn_numba
-from jepa3d.params import Fit, Level, Objective, Run, Scheme, Tokenizer
+from jepa3d.params import Execution, Fit, Level, Objective, Run, Scheme, Tokenizer
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.tasks import Encoded, Result, part_seg
@@ -28,9 +28,11 @@ RUN = Run(data=("toys",), patches="flat", model="tiny", objective=Objective(kind
                  fit=Fit(steps=0))  # fmt: skip
 NAMES = ("cube/low", "cube/high", "rod/left", "rod/right", "plate/left", "plate/right", "plate/handle")
 
+HOW = Execution(log_every=12, checkpoint_every=14)
+
 
 def quick(steps: int = 24, **options: Any) -> Config:
-    fit_ = Fit(steps=steps, batch=8, lr=5e-3, warmup_steps=5, log_every=12, checkpoint_every=14)
+    fit_ = Fit(steps=steps, batch=8, lr=5e-3, warmup_steps=5)
     return Config(**{"fit": fit_, "looks": 4, "validation": 0.2, "dropout": 0.0, "drop_path": 0.0, **options})
 
 
@@ -64,7 +66,7 @@ def written(folder: Path, arrays: dict[str, Any], scheme: Scheme = SCHEME, **abo
     store.write_h5(patches, {"centre": centre.astype(np.uint16), "neighbour": near.astype(np.uint16), **chosen}, {})
     torch.manual_seed(0)
     pretrained.save(weights, {"context": build(MODEL)}, scheme, {})
-    return Encoded(weights, canonical, patches, scheme, MODEL, RUN, folder / "state", "one")
+    return Encoded(weights, canonical, patches, scheme, MODEL, RUN, folder / "state", "one", None, HOW)
 
 
 @pytest.fixture

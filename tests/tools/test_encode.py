@@ -82,7 +82,7 @@ def test_the_features_are_those_of_the_pipeline_for_the_same_files(
         else:
             trimesh.convex.convex_hull(shape.points).export(path.with_suffix(".off"))
     tiny["datasets"]["mine"] = {"kind": "folder", "root": str(tmp_path / "mine"), "points": 128, "up": "z", "seed": 5}
-    tiny["runs"]["jepa"] |= {"data": "mine", "monitor": {"every": 10, "shapes": 8}}
+    tiny["runs"]["jepa"] |= {"data": "mine", "monitor": {"shapes": 8}}
     tiny["runs"]["jepa"]["fit"]["steps"] = 2
     tiny["patches"]["flat"] |= scheme
     params = project.load(write(tiny))

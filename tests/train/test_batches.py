@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jepa3d.nets.patches import patchify
 from jepa3d.ops.geometry import farthest_point_sample
-from jepa3d.params import Augment, Level, Scheme
+from jepa3d.params import Augment, Execution, Fit, Level, Scheme
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.stages.patchify import levels
@@ -22,11 +22,14 @@ from jepa3d.train.batches import (
     BLOCK,
     Arrays,
     InMemory,
+    Lanes,
+    OnDisk,
     Part,
     Stream,
     Streamed,
     class_names,
-    open_source,
+    open_shapes,
+    open_training,
     split_rows,
     to_device,
 )
@@ -51,14 +54,9 @@ def stored(folder: Path, count: int, name: str = "a", test_every: int = 0) -> Pa
     return Part(canonical, patches, split_rows(canonical, "train"))
 
 
-def window(blocks: int, lanes: int = 1) -> float:
-    """The memory that windows of so many blocks of 64 need, one a lane, with as much again for the next."""
-    return 2.0 * SHAPE_BYTES * BLOCK * blocks * lanes + 1
-
-
-def streamed(folder: Path, count: int, blocks: int, lanes: int = 1, **options: int) -> Streamed:
-    """A source whose windows have so many blocks of 64."""
-    return Streamed([stored(folder, count, **options)], window(blocks, lanes), lanes)
+def streamed(folder: Path, count: int, blocks: int, lanes: int = 1, run: int = 8, **options: int) -> Streamed:
+    """A source whose windows have so many blocks of 64; each lane gives `run` shapes to a batch."""
+    return Streamed([stored(folder, count, **options)], Lanes(lanes, run, blocks))
 
 
 def labels(stream: Stream, step: int) -> list[int]:
@@ -85,10 +83,9 @@ def test_every_shape_comes_once_an_epoch(count: int, batch: int):
 def test_streamed_from_disk_every_shape_comes_once_an_epoch(
     tmp_path_factory: pytest.TempPathFactory, count: int, run: int, lanes: int, blocks: int
 ):
-    source, batch = streamed(tmp_path_factory.mktemp("h5"), count, blocks, lanes), run * lanes
-    assert source.window == blocks
+    source, batch = streamed(tmp_path_factory.mktemp("h5"), count, blocks, lanes, run), run * lanes
     starts = range(0, 3 * count, batch)
-    seen = np.concatenate([source.rows(source.members(0, at, at + batch, batch)[1]).label for at in starts])
+    seen = np.concatenate([source.rows(source.members(0, at, at + batch)[1]).label for at in starts])
     for epoch in range(3):
         assert sorted(seen[epoch * count : (epoch + 1) * count]) == list(range(count))
 
@@ -101,13 +98,13 @@ def test_ranks_share_a_streamed_batch_and_the_reading(
     folder, batch = tmp_path_factory.mktemp("h5"), run * lanes
     count = halves * batch // 2  # so the second epoch may begin inside of a batch, and ends where one ends
     ranks = data.draw(st.sampled_from([n for n in (1, 2, 4, 8) if lanes % n == 0]))
-    single = streamed(folder, count, 1, lanes)
-    sources = [streamed(folder, count, 1, lanes) for _ in range(ranks)]
+    single = streamed(folder, count, 1, lanes, run)
+    sources = [streamed(folder, count, 1, lanes, run) for _ in range(ranks)]
     read, share = [counted(source) for source in sources], batch // ranks
     for start in range(0, 2 * count, batch):
-        given = single.members(0, start, start + batch, batch)[1]
+        given = single.members(0, start, start + batch)[1]
         for rank, source in enumerate(sources):
-            index = source.members(0, start + rank * share, start + (rank + 1) * share, batch)[1]
+            index = source.members(0, start + rank * share, start + (rank + 1) * share)[1]
             assert index.tolist() == given[rank * share : (rank + 1) * share].tolist()
             assert source.rows(index).label.tolist() == index.tolist()
     assert sum(map(len, read)) == 2 * count  # from the disk, too, every shape came once an epoch
@@ -129,18 +126,50 @@ def counted(source: Streamed) -> list[int]:
 
 
 def test_accumulated_parts_of_a_streamed_batch_are_shared_too(tmp_path: Path):
-    single = plain(streamed(tmp_path, 300, 1, 4), 24, accumulate=2)
-    ranks = [plain(streamed(tmp_path, 300, 1, 4), 24, accumulate=2, rank=rank, ranks=2) for rank in range(2)]
+    single = plain(streamed(tmp_path, 300, 1, 4, 3), 24, accumulate=2)
+    ranks = [plain(streamed(tmp_path, 300, 1, 4, 3), 24, accumulate=2, rank=rank, ranks=2) for rank in range(2)]
     for step in range(30):
         parts = [[part.label.tolist() for part in stream.at(step)] for stream in (single, *ranks)]
         assert parts[0] == [first + second for first, second in zip(parts[1], parts[2], strict=True)]
 
 
-def test_lanes_that_cannot_be_shared_are_a_problem(tmp_path: Path):
-    source = streamed(tmp_path, 100, 1, 8)
-    for batch, ranks in ((12, 1), (16, 16), (24, 3)):
-        with pytest.raises(Problem, match="lanes: 8 lanes"):
-            plain(source, batch, ranks=ranks)
+@given(batch=st.integers(1, 5000))
+def test_lanes_and_windows_follow_from_the_batch_alone(batch: int):
+    lanes = Lanes.of(batch)
+    assert lanes.number * lanes.run == batch
+    assert lanes.shapes <= 65536
+    assert not any(batch % more == 0 for more in range(lanes.number + 1, 17))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 6, 8, 12, 24])
+def test_a_streamed_batch_is_the_same_on_any_number_of_ranks_that_it_can_be_cut_for(tmp_path: Path, ranks: int):
+    part, fit = stored(tmp_path, 500), Fit(steps=1, batch=24, stream=True)
+    single = plain(open_training([part], fit, Execution(), "fit"), 24)
+    others = [
+        plain(open_training([part], fit, Execution(), "fit"), 24, rank=rank, ranks=ranks) for rank in range(ranks)
+    ]
+    for step in (0, 1, 20, 21, 43):
+        assert labels(single, step) == [label for stream in others for label in labels(stream, step)]
+
+
+@pytest.mark.parametrize("memory_gb", [1e-4, 8.0, 1e3])
+def test_memory_never_changes_the_order(tmp_path: Path, memory_gb: float):
+    part = stored(tmp_path, 200)
+    for stream in (False, True):
+        fit = Fit(steps=1, batch=20, stream=stream)
+        one, other = (plain(open_training([part], fit, Execution(memory_gb=gb), "fit"), 20) for gb in (memory_gb, 16.0))
+        assert [labels(one, step) for step in range(20)] == [labels(other, step) for step in range(20)]
+
+
+def test_a_set_beyond_the_memory_is_a_problem_that_advises_to_stream(tmp_path: Path):
+    part, little = stored(tmp_path, 200), Execution(memory_gb=1e-5)
+    with pytest.raises(Problem) as caught:
+        open_training([part], Fit(steps=1, batch=20), little, "runs.jepa.fit")
+    assert caught.value.what == "runs.jepa.fit: 200 shapes take 4.6e-05 GB"
+    assert caught.value.mend.endswith("or set runs.jepa.fit.stream: true")
+    with pytest.raises(Problem, match="even when they are streamed") as caught:
+        open_training([part], Fit(steps=1, batch=20, stream=True), little, "runs.jepa.fit")
+    assert "stream: true" not in caught.value.mend
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
@@ -151,7 +180,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 @pytest.mark.parametrize("kind", ["in memory", "streamed"])
 def test_the_batch_of_a_step_does_not_depend_on_the_steps_before(tmp_path: Path, kind: str):
     def fresh() -> Stream:
-        source = InMemory(numbered(300)) if kind == "in memory" else streamed(tmp_path, 300, 2, 2)
+        source = InMemory(numbered(300)) if kind == "in memory" else streamed(tmp_path, 300, 2, 2, 16)
         return Stream(source, 32, 3, Augment(rotate="upright", shift=0.1))
 
     through = fresh()
@@ -165,13 +194,18 @@ def test_the_batch_of_a_step_does_not_depend_on_the_steps_before(tmp_path: Path,
 
 def test_streamed_and_in_memory_give_the_same_shapes(tmp_path: Path):
     part = stored(tmp_path, 200, test_every=5)
-    held, from_disk = open_source([part], float("inf")), open_source([part], window(1), 4)
+    fit = Fit(steps=1, batch=20)
+    held = open_training([part], fit, Execution(), "fit")
+    from_disk = open_training([part], fit.model_copy(update={"stream": True}), Execution(), "fit")
     assert isinstance(held, InMemory)
     assert isinstance(from_disk, Streamed)
     assert len(held) == len(from_disk) == 160
     index = np.random.default_rng(0).permutation(160)
-    for a, b in zip(held.rows(index), from_disk.rows(index), strict=True):
-        assert np.array_equal(a, b)
+    by_number = open_shapes([part], 1.0)
+    assert isinstance(by_number, OnDisk)
+    for others in (from_disk, by_number):
+        for a, b in zip(held.rows(index), others.rows(index), strict=True):
+            assert np.array_equal(a, b)
     epochs = [Counter(label for step in range(8) for label in labels(plain(s, 20), step)) for s in (held, from_disk)]
     assert epochs[0] == epochs[1]
     assert not set(epochs[0]) & {i for i in range(200) if i % 5 == 0}  # no test shape
@@ -197,7 +231,8 @@ def test_a_batch_that_cannot_be_cut_evenly_is_a_problem():
 
 @pytest.mark.parametrize("ranks", [1, 4])
 def test_memory_is_the_budget_shared_by_the_ranks(tmp_path: Path, ranks: int):
-    source, budget = streamed(tmp_path, 1000, 1, 4), window(1, 4)
+    source = streamed(tmp_path, 1000, 1, 4, 10)
+    budget = source.lanes.shapes * SHAPE_BYTES
     stream, largest = plain(source, 40, ranks=ranks), 0
     for step in range(50):  # two epochs
         stream.at(step)
@@ -206,22 +241,22 @@ def test_memory_is_the_budget_shared_by_the_ranks(tmp_path: Path, ranks: int):
 
 
 def test_the_shapes_of_a_window_are_mixed(tmp_path: Path):
-    _, order = streamed(tmp_path, 256, 4).members(0, 0, 256, 8)
+    _, order = streamed(tmp_path, 256, 4).members(0, 0, 256)
     assert sorted(order.tolist()) == list(range(256))
     assert len(set((order[:64] // BLOCK).tolist())) == 4
     assert (np.diff(order) == 1).mean() < 0.1
 
 
 def test_every_lane_goes_through_other_shapes_in_the_next_epoch(tmp_path: Path):
-    source = streamed(tmp_path, 1024, 1, 4)
-    of_lane = [set(source.members(0, epoch * 1024, (epoch + 1) * 1024, 1024)[1][:256].tolist()) for epoch in (0, 1)]
+    source = streamed(tmp_path, 1024, 1, 4, 256)
+    of_lane = [set(source.members(0, epoch * 1024, (epoch + 1) * 1024)[1][:256].tolist()) for epoch in (0, 1)]
     assert of_lane[0] != of_lane[1]
 
 
 def test_several_data_sets_are_one_source(tmp_path: Path):
     parts = [stored(tmp_path, 70, "a"), stored(tmp_path, 30, "b")]
-    for memory in (float("inf"), window(1)):
-        source = open_source(parts, memory)
+    for memory in (float("inf"), 1.0):
+        source = open_shapes(parts, memory)
         assert len(source) == 100
         assert source.rows(np.array([69, 70, 99])).label.tolist() == [69, 0, 29]
 
@@ -265,12 +300,13 @@ def pyramid(folder: Path, count: int, name: str = "a") -> Part:
     return Part(canonical, patches, np.arange(count))
 
 
-@pytest.mark.parametrize("memory", [float("inf"), 1.0], ids=["in memory", "streamed"])
-def test_every_level_of_a_pyramid_travels_with_its_shape(tmp_path: Path, memory: float):
+@pytest.mark.parametrize("stream", [False, True], ids=["in memory", "streamed"])
+def test_every_level_of_a_pyramid_travels_with_its_shape(tmp_path: Path, stream: bool):
     parts = [pyramid(tmp_path, 70), pyramid(tmp_path, 30, "b")]
-    stream = Stream(open_source(parts, memory, lanes=1), 8, 3, Augment(rotate="so3"))
+    fit = Fit(steps=1, batch=8, stream=stream)
+    batches = Stream(open_training(parts, fit, Execution(), "fit"), 8, 3, Augment(rotate="so3"))
     for step in (0, 5):
-        [batch] = stream.at(step)
+        [batch] = batches.at(step)
         cached, anew = batch.patches(), patchify(batch.points, *PYRAMID.levels)
         assert [len(level.centres[0]) for level in cached.above] == [6, 3]
         below = cached.centres
@@ -286,7 +322,9 @@ def test_live_patches_of_a_pyramid_are_computed_level_by_level(tmp_path: Path):
     scheme = PYRAMID.model_copy(update={"live": True})
     part = pyramid(tmp_path, 8)
     changed = Augment(scale=(0.5, 2.0), scale_per_axis=True)
-    [batch] = Stream(open_source([part], float("inf")), 8, 0, changed, live=scheme.live_levels).at(0)
+    [batch] = Stream(
+        InMemory(open_shapes([part], float("inf")).rows(np.arange(8))), 8, 0, changed, live=scheme.live_levels
+    ).at(0)
     wanted = patchify(batch.points, *PYRAMID.levels)
     for mine, other in zip(batch.patches().above, wanted.above, strict=True):
         assert torch.equal(mine.centres, other.centres)
@@ -299,14 +337,14 @@ def test_a_chosen_subset_of_the_points_is_read_in_its_order(tmp_path: Path):
     chosen = np.array([[5, 2, 9]] * 3, np.uint16)
     store.write_h5(tmp_path / "a.h5", {"points": arrays.points, "label": arrays.label}, {})
     store.write_h5(tmp_path / "p.h5", {"centre": arrays.centre, "neighbour": arrays.neighbour, "point": chosen}, {})
-    source = open_source([Part(tmp_path / "a.h5", tmp_path / "p.h5", np.arange(3))], float("inf"))
+    source = open_shapes([Part(tmp_path / "a.h5", tmp_path / "p.h5", np.arange(3))], float("inf"))
     assert np.array_equal(source.rows(np.arange(3)).points, arrays.points[:, [5, 2, 9]])
 
 
 def test_patches_of_another_file_are_a_problem(tmp_path: Path):
     one, other = stored(tmp_path, 10, "a"), stored(tmp_path, 11, "b")
     with pytest.raises(Problem, match="does not belong to") as caught:
-        open_source([Part(one.canonical, other.patches, one.rows)], float("inf"))
+        open_shapes([Part(one.canonical, other.patches, one.rows)], float("inf"))
     assert "11 shapes against 10" in caught.value.why
 
 

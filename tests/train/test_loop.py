@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from jepa3d import project
 from jepa3d.layout import Layout
 from jepa3d.ops.schedule import warmup_cosine
-from jepa3d.params import Augment, Fit
+from jepa3d.params import Augment, Execution, Fit
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.stages.patchify import patchify
@@ -51,15 +51,16 @@ class Toy(Base):
 
 
 def training(folder: Path, **options: Any) -> loop.Training:
-    settings = Fit.model_validate(
-        {"steps": 20, "batch": 8, "lr": 0.01, "checkpoint_every": 6, "log_every": 5} | options
-    )
+    how = {"checkpoint_every": 6, "log_every": 5} | {k: options.pop(k) for k in Execution.model_fields if k in options}
+    settings = Fit.model_validate({"steps": 20, "batch": 8, "lr": 0.01} | options)
     points = np.random.default_rng(0).normal(size=(30, 16, 3)).astype(np.float32)
     indices = np.zeros((30, 2), np.uint16)
     source = InMemory(Arrays(points, indices, indices[:, :, None].copy(), np.zeros(30, np.int64)))
     torch.manual_seed(0)
     stream = Stream(source, settings.batch, 1, Augment(rotate="upright"), accumulate=settings.accumulate)
-    return loop.Training(Toy(), stream, settings, 2, folder / "state", "toy", "these settings")
+    return loop.Training(
+        Toy(), stream, settings, 2, folder / "state", "toy", "these settings", execution=Execution(**how)
+    )
 
 
 def weights(one: loop.Training) -> Tensor:
@@ -273,6 +274,7 @@ def test_when_every_checkpoint_is_damaged_it_starts_anew(tmp_path: Path):
         path.write_bytes(b"")
     loop.run(one)
     loop.run(undisturbed)
+    assert len(list((one.state / "aside-1").glob("*.pt"))) == 2  # damaged, but perhaps not beyond repair
     assert torch.equal(weights(one), weights(undisturbed))
     assert rows(one.curve) == rows(undisturbed.curve)
 
@@ -281,7 +283,9 @@ def test_a_state_of_other_settings_is_not_resumed(tmp_path: Path, capsys: pytest
     interrupted(tmp_path / "a", 14)
     one, undisturbed = training(tmp_path / "a"), training(tmp_path / "b")
     one.fingerprint = "other settings"
+    kept = {path.name: path.read_bytes() for path in one.state.iterdir()}
     loop.run(one)
+    assert {path.name: path.read_bytes() for path in (one.state / "aside-1").iterdir()} == kept
     assert "of other settings or data" in capsys.readouterr().err
     loop.run(undisturbed)
     assert torch.equal(weights(one), weights(undisturbed))
@@ -323,7 +327,8 @@ def last_step(curve: Path) -> int:
 def test_killed_at_random_moments_a_training_ends_in_the_same_bits(
     tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
 ):
-    tiny["runs"]["jepa"]["fit"] |= {"steps": 60, "log_every": 1}
+    tiny["runs"]["jepa"]["fit"]["steps"] = 60
+    tiny["execution"]["log_every"] = 1
     params = project.load(write(tiny))
     patchify(params, layout, "flat", "toys")
 

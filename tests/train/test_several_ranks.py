@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from jepa3d import pretrained
 from jepa3d.encoders import build, transformer
 from jepa3d.objectives import jepa, supervised
-from jepa3d.params import Augment, Fit, Jitter, Level, Objective, Run, Scheme, Tokenizer
+from jepa3d.params import Augment, Execution, Fit, Jitter, Level, Objective, Run, Scheme, Tokenizer
 from jepa3d.results import store
 from jepa3d.tasks import Encoded, Result, finetune, part_seg
 from jepa3d.train import distributed, loop, tuning
@@ -56,9 +56,8 @@ def objective(kind: str) -> Base:
 
 
 def training(folder: Path, kind: str, world: World, **options: Any) -> loop.Training:
-    settings = Fit.model_validate(
-        {"steps": 5, "batch": 8, "lr": 0.003, "checkpoint_every": 4, "log_every": 1, "clip": 1.0} | options
-    )
+    how = Execution(checkpoint_every=options.pop("checkpoint_every", 4), log_every=1)
+    settings = Fit.model_validate({"steps": 5, "batch": 8, "lr": 0.003, "clip": 1.0} | options)
     random = np.random.default_rng(0)
     points = random.normal(size=(20, 64, 3)).astype(np.float32)
     centre = np.tile(np.arange(0, 64, 4), (20, 1)).astype(np.uint16)
@@ -67,7 +66,7 @@ def training(folder: Path, kind: str, world: World, **options: Any) -> loop.Trai
     augment = Augment(rotate="so3", scale=(0.8, 1.2), jitter=Jitter())
     parts = settings.accumulate
     stream = Double(source, settings.batch, 1, augment, None, "cpu", parts, world.rank, world.size)
-    return loop.Training(objective(kind), stream, settings, 2, folder / kind, kind, kind, world=world)
+    return loop.Training(objective(kind), stream, settings, 2, folder / kind, kind, kind, execution=how, world=world)
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -184,10 +183,11 @@ def encoded(folder: Path, world: World) -> Encoded:
         pretrained.save(weights, {"context": build(MODEL)}, scheme, {})
     world.wait()
     run = Run(data=("shapes",), patches="flat", model="tiny", objective=Objective(kind="jepa"), fit=Fit(steps=9))
-    return Encoded(weights, canonical, patches, scheme, MODEL, run, folder / "tuned", "one", world)
+    return Encoded(weights, canonical, patches, scheme, MODEL, run, folder / "tuned", "one", world, HOW)
 
 
-FIT = {"batch": 8, "lr": 0.003, "checkpoint_every": 100, "log_every": 1}
+FIT = {"batch": 8, "lr": 0.003}
+HOW = Execution(checkpoint_every=100, log_every=1)
 TUNED: dict[str, tuple[Any, Any]] = {
     "finetune": (
         finetune,

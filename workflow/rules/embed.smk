@@ -12,7 +12,7 @@ rule embed:
         features=LAYOUT.features("{run}", "{seed}", "{dataset}"),
     threads: 1
     resources:
-        mem_mb=more(12000),  # fit.memory_gb and the encoder
+        mem_mb=more(12000),  # execution.memory_gb and the encoder
         runtime=more(120),
         gpu=GPUS,
     shell:
