@@ -84,6 +84,8 @@ def locate(raw: Path, config: Config) -> roots.Found:
     found = roots.find_layout(raw, wanted, FOLDERS) if config.source != "drawn" else None
     if found is not None:
         return roots.Found("pickles", found[1] / found[0])
+    if config.source == "auto":
+        check_none(raw, wanted)
     if config.source == "pickles":
         raise roots.not_found(raw, wanted, FOLDERS, BY_HAND)
     try:
@@ -92,6 +94,20 @@ def locate(raw: Path, config: Config) -> roots.Found:
         pickled = {} if config.source == "drawn" else wanted
         raise Problem(f"{raw}: no few-shot folds", f"{', '.join(pickled)} or {problem.why}"[:1500], BY_HAND) from None
     return roots.Found(f"drawn from {whole.layout}", whole.folder, whole.lists)
+
+
+def check_none(raw: Path, wanted: dict[str, tuple[str, ...]]) -> None:
+    """Some of the folds are no reason to draw all of them anew."""
+    for place in (raw, *(raw / folder for folder in FOLDERS)):
+        for names in wanted.values():
+            present = [name for name in names if (place / name).exists()]
+            if present:
+                missing = [name for name in names if name not in present]
+                raise Problem(
+                    f"{place / missing[0]}: no such file, and {len(present)} of the {len(names)} folds are there",
+                    "the copy is not complete",
+                    "complete it, take one with 'fold:', or say 'source: drawn'",
+                )
 
 
 def read(raw: Path, config: Config) -> Iterator[Shape | SetAside]:

@@ -214,9 +214,7 @@ def _hdf5_items(found: roots.Found, config: Config) -> list[Item]:
     for name, split in (("train", "train"), ("val", "train"), ("test", "test")):
         if name == "val" and config.train == "train":
             continue
-        matches = (re.fullmatch(rf"ply_data_{name}(\d+)\.h5", path.name) for path in found.folder.iterdir())
-        for number in sorted(int(match[1]) for match in matches if match):
-            path = found.folder / f"ply_data_{name}{number}.h5"
+        for path in hdf5.numbered(found.folder, f"ply_data_{name}", f"{name}_hdf5_file_list.txt"):
             with hdf5.opened(path) as file:
                 count = len(hdf5.dataset(file, path, "data", (None, None, 3), "f"))
             chosen += [Item(str(path), row, split, f"{path.stem}/{row:04d}") for row in range(count)]  # type: ignore[arg-type]
@@ -253,7 +251,7 @@ def _shapes(found: roots.Found, chosen: list[Item], config: Config) -> Iterator[
 def load(item: Item, config: Config) -> Shape | SetAside:
     """One text file."""
     try:
-        rows = texts.table(Path(item.path), 7)
+        rows = texts.table(Path(item.path), 7, (7,))
     except Problem as problem:
         return SetAside(item.id, f"{problem.what}: {problem.why}")
     return _shape(item, rows[:, :3], rows[:, 6], LABELS[item.id.split("/")[1]], config)

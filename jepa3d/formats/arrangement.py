@@ -24,6 +24,7 @@ from jepa3d.problem import Problem
 Split = Literal["train", "test", "val"]
 SPLIT_WORDS: dict[str, Split] = {
     "train": "train", "training": "train", "trn": "train", "trainset": "train", "traindata": "train",
+    "trainval": "train",
     "test": "test", "testing": "test", "tst": "test", "testset": "test", "testdata": "test",
     "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "valset": "val",
 }  # fmt: skip

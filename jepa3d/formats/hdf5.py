@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from jepa3d.formats import texts
 from jepa3d.problem import Problem
 
 LARGEST = 64 << 30  # bytes that one data set may declare
@@ -32,6 +34,29 @@ def opened(path: Path) -> Iterator[h5py.File]:
                 f"{path}: no such file", "the data set needs it", "see docs/datasets.md for how to get it"
             ) from None
         raise damaged(path, f"{type(error).__name__}: {error}") from None
+
+
+def numbered(folder: Path, stem: str, listed_in: str) -> list[Path]:
+    """`stem`0.h5, `stem`1.h5 ..., by number, for the order of a folder is the file system's.
+
+    A Problem where one is missing: before the last of them, or in the list of them, where the copy has it.
+    """
+    found = {
+        int(match[1]): path
+        for path in folder.iterdir()
+        if (match := re.fullmatch(rf"{re.escape(stem)}(\d+)\.h5", path.name))
+    }
+    names = {path.name for path in found.values()}
+    wanted = [f"{stem}{number}.h5" for number in range(max(found, default=-1) + 1)]
+    if (folder / listed_in).exists():
+        wanted += [texts.last_of(line, folder / listed_in) for line in texts.lines(folder / listed_in)]
+    if missing := [name for name in wanted if name not in names]:
+        raise Problem(
+            f"{folder / missing[0]}: no such file, and {len(names)} others of its kind are there",
+            "the copy is not complete",
+            f"complete it, or shorten {listed_in} to what is there, numbered from 0 on",
+        )
+    return [found[number] for number in sorted(found)]
 
 
 def damaged(path: Path, why: str) -> Problem:

@@ -2,8 +2,9 @@
 
 A split list is a `.txt`, `.lst`, `.list` or `.json` file whose name tells a split ("modelnet40_train.txt",
 "shuffled_test_file_list.json") and whose entries name shapes: by path, from any folder above it, with the ending or
-without, or by the file's name alone. A list of class names is called `shape_names.txt`, `class_names.txt` or
-`classes.txt`, whatever comes before.
+without, or by the file's name alone. A split table is one (or a `.csv`, `.tsv`) whose name has "split" in it
+("train_test_split.csv"): a shape and its split in a line, or in JSON a list for each split. A list of class names is
+called `shape_names.txt`, `class_names.txt` or `classes.txt`, whatever comes before.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jepa3d.formats import texts
-from jepa3d.formats.arrangement import Split, marked
+from jepa3d.formats.arrangement import Split, marked, plainly, words
 from jepa3d.problem import Problem
 
-ENDINGS = (".txt", ".lst", ".list", ".json")
+ENDINGS = (".txt", ".lst", ".list", ".json", ".csv", ".tsv")
+TABLE_WORDS = {"split", "splits", "partition", "partitions"}
+Entries = list[tuple[str, Split]]
 NAMES = re.compile(r"(?:.*_)?(?:(?:shape|class|category)_?names?|classes|categories)\.txt", re.IGNORECASE)
 DEEPEST = 2  # folders below the root
 LARGEST = 16 << 20  # bytes of a list
@@ -43,8 +46,8 @@ def is_note(path: Path) -> bool:
             head = file.read(BEGINNING)
     except OSError:
         return False  # whoever reads it says why it cannot be read
-    words = not any(sign < 32 and sign not in b"\t\n\r\f\x0b" for sign in head)
-    return words and not NUMBERS.search(head)
+    is_text = not any(sign < 32 and sign not in b"\t\n\r\f\x0b" for sign in head)
+    return is_text and not NUMBERS.search(head)
 
 
 def split_lists(notes: Iterable[str], shapes: Sequence[str], base: str, raw: Path) -> Lists:
@@ -52,8 +55,7 @@ def split_lists(notes: Iterable[str], shapes: Sequence[str], base: str, raw: Pat
 
     Raises a Problem for a list that looks like one and names none of them, and for a shape of two splits.
     """
-    told = {name: found[0] for name in notes if (found := _told(name))}
-    entries = {name: listed for name in told if (listed := _entries(raw / name))}
+    entries = {name: listed for name in notes if (listed := _entries(name, raw))}
     if not entries:
         return Lists({}, {}, ())
     known = _known(shapes, base)
@@ -62,14 +64,14 @@ def split_lists(notes: Iterable[str], shapes: Sequence[str], base: str, raw: Pat
     absent: dict[str, str] = {}
     used = []
     for name, listed in entries.items():
-        hits = [(entry, _resolve(entry, known, name, raw)) for entry in listed]
-        if not any(shape for _, shape in hits):
+        hits = [(entry, _resolve(entry, known, name, raw), told) for entry, told in listed]
+        if not any(shape for _, shape, _ in hits):
             continue
         used.append(name)
-        for entry, shape in hits:
+        for entry, shape, told in hits:
             if shape is None:
                 absent[entry] = name
-            elif split.setdefault(shape, told[name]) != told[name]:
+            elif split.setdefault(shape, told) != told:
                 raise Problem(
                     f"{raw / shape}: is in two lists, {said_by[shape]} and {name}",
                     "a shape is of one split",
@@ -77,14 +79,19 @@ def split_lists(notes: Iterable[str], shapes: Sequence[str], base: str, raw: Pat
                 )
             else:
                 said_by[shape] = name
-    unused = sorted(set(entries) - set(used))
-    if unused and len({told[name] for name in entries}) > 1 and not used:
+    if not used and len({told for listed in entries.values() for _, told in listed}) > 1:
+        name = next(iter(entries))
         raise Problem(
-            f"{raw / unused[0]}: none of its {len(entries[unused[0]]):,} entries names a file of this folder",
-            f"such as '{entries[unused[0]][0][:80]}'",
+            f"{raw / name}: none of its {len(entries[name]):,} entries names a file of this folder",
+            f"such as '{entries[name][0][0][:80]}'",
             "correct the list, or move it away",
         )
     return Lists(split, absent, tuple(used))
+
+
+def unclear(notes: Iterable[str]) -> str | None:
+    """A file that by its name has the splits; where `split_lists` finds none in it, its form is another one."""
+    return next((name for name in sorted(notes) if _is_table(name)), None)
 
 
 def class_names(notes: Iterable[str], raw: Path) -> tuple[str, tuple[str, ...]] | None:
@@ -97,24 +104,55 @@ def class_names(notes: Iterable[str], raw: Path) -> tuple[str, tuple[str, ...]] 
 
 def may_be_list(name: str) -> bool:
     """Of a file that is no shape by its ending."""
-    return name.lower().endswith(ENDINGS) and _told(name) is not None
+    return _told(name) is not None or _is_table(name)
 
 
-def _told(name: str) -> tuple[Split, str] | None:
-    base = name.rsplit("/", 1)[-1]
-    deep = name.count("/") > DEEPEST or not base.lower().endswith(ENDINGS)
-    return None if deep else marked(base.rsplit(".", 1)[0])
+def _told(name: str) -> Split | None:
+    found = marked(_stem(name)) if _in_place(name) and not _is_table(name) else None
+    return found[0] if found and not name.lower().endswith((".csv", ".tsv")) else None
 
 
-def _entries(path: Path) -> list[str]:
-    """The entries of a file that may be a list; none for one that is something else."""
-    try:
-        if path.stat().st_size > LARGEST:
-            return []
-        listed = texts.json_list(path) if path.suffix.lower() == ".json" else texts.lines(path)
-    except (Problem, OSError):
+def _is_table(name: str) -> bool:
+    return _in_place(name) and bool(TABLE_WORDS & set(words(_stem(name))))
+
+
+def _in_place(name: str) -> bool:
+    return name.count("/") <= DEEPEST and name.lower().endswith(ENDINGS)
+
+
+def _stem(name: str) -> str:
+    return name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+
+
+def _entries(name: str, raw: Path) -> Entries:
+    """The entries of a file that may be a list, with their splits; none for one that is something else."""
+    path, told, is_table = raw / name, _told(name), _is_table(name)
+    if not (told or is_table) or path.stat().st_size > LARGEST:
         return []
-    return [entry for entry in dict.fromkeys(listed) if not entry.startswith("#")]
+    try:
+        if path.suffix.lower() == ".json":
+            return _of_json(path, told)
+        listed = [line for line in dict.fromkeys(texts.lines(path)) if not line.startswith("#")]
+    except Problem:
+        return []
+    if told:
+        return [(entry, told) for entry in listed]
+    fields = [[field.strip("\"'") for field in re.split(r"[\s,;]+", line)] for line in listed]
+    return [
+        (next(field for field in row if plainly(field) is None), splits[0])
+        for row in fields
+        if len(splits := [split for field in row if (split := plainly(field))]) == 1 and len(row) > 1
+    ]
+
+
+def _of_json(path: Path, told: Split | None) -> Entries:
+    """A list of names, or for each split one."""
+    if told:
+        return [(entry, told) for entry in dict.fromkeys(texts.json_list(path))]
+    found = texts.json_lists(path)
+    return [
+        (entry, split) for key, listed in found.items() if (split := plainly(key)) for entry in dict.fromkeys(listed)
+    ]
 
 
 class Known(NamedTuple):

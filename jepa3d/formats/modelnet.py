@@ -12,7 +12,6 @@ Labels are always the official ones: the class names sorted, whatever a file's o
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -62,6 +61,8 @@ BY_HAND = (
 )
 ROWS = 16  # of an HDF5 file, read at once: as good for reading in order as for drawing
 MESH_POINTS = 2048
+DAT_POINTS = 8192
+TEXT_POINTS = 10_000
 FEW = 64  # files are read here; more of them by several processes
 LARGEST_MESH = 512 << 20  # bytes
 Split = Literal["train", "test"]
@@ -148,7 +149,7 @@ def clouds(found: roots.Found, listed: Sequence[Item], config: ModelNet) -> Iter
 def load_file(item: Item, config: ModelNet) -> Cloud:
     """A cloud that is a file of its own: a table of numbers, or a mesh."""
     if config.layout == "txt":
-        return made(item, lambda: texts.table(Path(item.path), 3), config)
+        return made(item, lambda: texts.table(Path(item.path), 3, (3, 6), TEXT_POINTS), config)
     return made(item, lambda: _on_surface(item, config), config)
 
 
@@ -166,13 +167,8 @@ def _hdf5_items(found: roots.Found) -> list[Item]:
     prefix = "ply_data_" if found.layout == "hdf5" else ""
     listed: list[Item] = []
     for split in ("train", "test"):
-        files = {}
-        for path in found.folder.glob(f"{prefix}{split}*.h5"):
-            match = re.fullmatch(rf"{prefix}{split}(\d+)\.h5", path.name)
-            if match:
-                files[int(match[1])] = path
-        for number in sorted(files):  # by number: glob's order is the file system's
-            listed += _hdf5_file(files[number], found.folder, prefix, split, number)  # type: ignore[arg-type]
+        for number, path in enumerate(hdf5.numbered(found.folder, f"{prefix}{split}", f"{split}_files.txt")):
+            listed += _hdf5_file(path, found.folder, prefix, split, number)  # type: ignore[arg-type]
     return listed
 
 
@@ -282,8 +278,9 @@ def _dat_rows() -> Callable[[Item], NDArray[Any]]:
         if item.path not in files:
             files[item.path] = _dat_pair(Path(item.path))[0]
         found = files[item.path][item.row]
-        if not isinstance(found, np.ndarray):
-            raise Problem(f"{item.path}: cloud {item.row} is no array", "each is points x 6", "get the file again")
+        if not isinstance(found, np.ndarray) or found.shape[:1] != (DAT_POINTS,):
+            what = f"has the shape {list(found.shape)}" if isinstance(found, np.ndarray) else "is no array"
+            raise Problem(f"{item.path}: cloud {item.row} {what}", f"each is {DAT_POINTS} x 6", "get the file again")
         return found
 
     return row
@@ -308,6 +305,13 @@ def _txt_items(found: roots.Found) -> list[Item]:
 
 
 def _off_items(found: roots.Found) -> list[Item]:
+    others = sorted(path.parts[-3] for path in found.folder.glob("*/*/*.off") if path.parts[-3] not in FORTY)
+    if others:
+        raise Problem(
+            f"{found.folder / others[0]}: no class of ModelNet40",
+            f"{len(others)} meshes are in such folders",
+            "for classes of your own say 'kind: folder' in place of it, or move them away",
+        )
     listed: list[Item] = []
     for split in ("train", "test"):
         for name in FORTY:

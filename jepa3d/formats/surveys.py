@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jepa3d.formats import clouds, listing, lists, tables
+from jepa3d.formats import clouds, listing, lists, roots, tables
 from jepa3d.formats.arrangement import Arranged, Place, Split, arrange, by_name, marked, plainly
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
@@ -80,7 +80,7 @@ def survey(raw: Path, rules: Rules) -> Survey:
     arranged = arrange(sorted([*shapes, *(name for name in seen.unread if "/" in name)]), rules.labels, raw)
     places = {name: arranged.places.get(name, Place()) for name in (*shapes, *seen.unread)}
     places |= {name: places[name]._replace(outside=why) for name, why in seen.unread.items()}
-    beside = [*sorted(notes), *(name for name in seen.companions if lists.may_be_list(name))]
+    beside = [name for name in (*sorted(notes), *seen.companions) if lists.may_be_list(name)]
     of_split = (
         lists.split_lists(beside, list(places), arranged.base, raw) if rules.split is None else lists.Lists({}, {}, ())
     )
@@ -92,7 +92,7 @@ def survey(raw: Path, rules: Rules) -> Survey:
     parts, part_labels = parted(told.values(), raw)
     splits, unlisted, came = split(places, told, of_split, arranged, rules, raw)
     drafts = list(drafted(places, told, splits, label_of, unlisted, raw, rules.split is None))
-    rows, origin = settle(drafts, classes, came, rules, raw)
+    rows, origin = settle(drafts, classes, came, beside if rules.split is None else (), rules, raw)
     used = {*of_split.used, *([named[0]] if named else [])}
     return Survey(
         tuple(rows),
@@ -118,7 +118,9 @@ def look(raw: Path) -> listing.Listing:
         raise Problem(
             f"{raw}: no usable file in it",
             f"it has {len(others)} others, such as {listing.shown(min(others))}" if others else "it is empty",
-            f"point clouds and meshes end in {' '.join(clouds.ENDINGS)}",
+            "unpack it, or name it with 'root:'"
+            if len(others) == 1 and roots.is_archive(raw / others[0])
+            else f"point clouds and meshes end in {' '.join(clouds.ENDINGS)}",
         )
     return found
 
@@ -342,7 +344,7 @@ def row_split(text: str, of_file: Split | None, where: str) -> Split:
 
 
 def settle(
-    drafts: list[Draft], classes: Sequence[str], came: list[str], rules: Rules, raw: Path
+    drafts: list[Draft], classes: Sequence[str], came: list[str], beside: Sequence[str], rules: Rules, raw: Path
 ) -> tuple[list[Row], str]:
     """The split of every shape: as it is told, else drawn within each class; unlabelled shapes are for training."""
     if rules.split in ("train", "test"):
@@ -351,6 +353,12 @@ def settle(
     if 0 < having < len(drafts):
         without = next(draft.id for draft in drafts if draft.split is None)
         raise Problem(f"{raw}: {having:,} of {len(drafts):,} shapes have a split", f"{without} has none", SAY)
+    if (unclear := lists.unclear(beside)) and not having:
+        raise Problem(
+            f"{raw / unclear}: may have the splits, in a form that is not read",
+            "nothing else tells a split, and to draw one could train on its test shapes",
+            "write train.txt and test.txt with the names of the files, or say 'split: drawn' in the entry",
+        )
     if having:
         rows = list(validated(drafts, rules, raw))
     else:

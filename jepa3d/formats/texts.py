@@ -34,30 +34,65 @@ def lines(path: Path, mend: str = "see docs/datasets.md for how to get it") -> l
     return [line for line in found if line]
 
 
-def json_list(path: Path) -> list[str]:
-    """A JSON list of text."""
-    try:
-        found: Any = json.loads(text(path))
-    except (ValueError, RecursionError) as error:
-        raise Problem(f"{path}: not valid JSON", str(error)[:200], "get the file again") from None
-    if not (isinstance(found, list) and all(isinstance(item, str) for item in found)):
-        raise Problem(f"{path}: not a JSON list of text", "it is a list of names, one a shape", "get the file again")
+def json_lists(path: Path) -> dict[str, list[str]]:
+    """A JSON object with lists of text."""
+    found = _json(path)
+    if not (isinstance(found, dict) and all(_is_list(value) for value in found.values())):
+        raise Problem(f"{path}: not a JSON object with lists of text", "it has a list for each split", "correct it")
     return found
 
 
-def table(path: Path, columns: int) -> Float32[np.ndarray, "P columns"]:
-    """A table of numbers, separated by commas or blanks; at least `columns` of them, the first ones are returned."""
+def _is_list(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(item, str) for item in found)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(text(path))
+    except (ValueError, RecursionError) as error:
+        raise Problem(f"{path}: not valid JSON", str(error)[:200], "get the file again") from None
+
+
+def json_list(path: Path) -> list[str]:
+    """A JSON list of text."""
+    found: Any = _json(path)
+    if not _is_list(found):
+        raise Problem(f"{path}: not a JSON list of text", "it is a list of names, one a shape", "get the file again")
+    return list(found)
+
+
+def table(
+    path: Path, columns: int, widths: tuple[int, ...] = (), rows: int | None = None
+) -> Float32[np.ndarray, "P columns"]:
+    """A table of numbers, separated by commas or blanks, `widths` of them in a line; the first `columns` of each.
+
+    A Problem for any other width (fewer than `columns`, where none is given), for another number of lines than `rows`,
+    and for a last line that is cut off.
+    """
     content = text(path)
     comma = "," in content[:4096]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             table = np.loadtxt(content.splitlines(), np.float32, None, delimiter="," if comma else None, ndmin=2)
-        if table.shape[1] < columns or not len(table):
-            raise ValueError(f"{table.shape[0]} rows of {table.shape[1]} numbers, expected {columns} a row")
+        if not (table.shape[1] in widths if widths else table.shape[1] >= columns) or not len(table):
+            wanted = " or ".join(map(str, widths)) or columns
+            raise ValueError(f"{table.shape[0]} rows of {table.shape[1]} numbers, expected {wanted} a row")
+        if rows not in (None, len(table)):
+            raise ValueError(f"{len(table):,} lines, expected {rows:,}: it is cut off, or of another version")
+        if is_cut(content):
+            raise ValueError("its last line is cut off")
     except (ValueError, OverflowError, IndexError) as error:
         raise Problem(f"{path}: not a table of numbers", str(error)[:200], "get the file again") from None
     return table[:, :columns]
+
+
+def is_cut(content: str) -> bool:
+    """Whether a table of numbers with a fixed number of decimals breaks off within its last number."""
+    if content.endswith(("\n", "\r")):
+        return False
+    decimals = [len(line.rpartition(".")[2]) for line in content[-4096:].splitlines()[1:] if "." in line]
+    return len(set(decimals[:-1])) == 1 and decimals[-1] < decimals[0]
 
 
 def inside(folder: Path, name: str, listed_in: Path) -> Path:

@@ -128,3 +128,13 @@ def test_drawing_can_be_forbidden(tmp_path: Path):
     modelnet(tmp_path)
     with pytest.raises(Problem, match="no layout"):
         read(tmp_path, source="pickles")
+
+
+def test_some_of_the_folds_are_no_reason_to_draw_all_of_them(tmp_path: Path):
+    modelnet(tmp_path)
+    for fold in (0, 1, 3):
+        write(tmp_path / "5way_2shot", fold)
+    with pytest.raises(Problem, match=r"2\.pkl: no such file, and 3 of the 10 folds are there"):
+        read(tmp_path)
+    assert len(read(tmp_path, fold=3)) == 110
+    assert fewshot.locate(tmp_path, fewshot.Config(shot=2, source="drawn")).layout == "drawn from hdf5"

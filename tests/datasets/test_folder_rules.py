@@ -17,7 +17,7 @@ from jepa3d.datasets import SetAside, Shape, folder
 from jepa3d.problem import Problem
 
 PAGE = Path(__file__).parents[2] / "docs" / "datasets.md"
-TOKEN = re.compile(r"[^\s\[]+\[[^\]]*\]|\S+")
+TOKEN = re.compile(r"[^\s\[]+=\[.*?\](?=\s|$)|\S+")
 BRACES = re.compile(r"\{([^}]*)\}")
 
 
@@ -50,10 +50,11 @@ def commas(text: str) -> list[str]:
 
 
 def expanded(token: str) -> list[str]:
-    """`{a,b}/{1,2}` -> a/1, a/2, b/1, b/2"""
+    """`{a,b}/{1,2}` -> a/1, a/2, b/1, b/2; what a file holds stays as it is."""
+    token, equals, content = token.partition("=")
     parts = BRACES.split(token)
     choices = [part.split(",") if at % 2 else [part] for at, part in enumerate(parts)]
-    return ["".join(chosen) for chosen in itertools.product(*choices)]
+    return ["".join(chosen) + equals + content for chosen in itertools.product(*choices)]
 
 
 def build(root: Path, files: list[str]) -> None:
@@ -64,7 +65,7 @@ def build(root: Path, files: list[str]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [line.replace("_", " ") if "_" in line and "/" not in line and "readme" in name.lower() else line
-                 for line in content.strip("[]").split()]  # fmt: skip
+                 for line in content[1:-1].split()]  # fmt: skip
         if target:
             path.symlink_to(root / target)
         elif path.suffix == ".h5":

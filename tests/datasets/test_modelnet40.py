@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,106 @@ def test_real_meshes_are_read(tmp_path: Path):
         assert shape.points.shape == (2048, 3)
         extent = np.ptp(shape.points, axis=0)
         assert extent[1] < extent[0] or extent[1] < extent[2]  # a bathtub lies: z was up in the file
+
+
+# ---- a copy that is damaged, incomplete, or of another version is refused, never half read
+
+
+def test_an_hdf5_file_that_is_missing_between_others_or_in_the_list_is_named(tmp_path: Path):
+    folder = hdf5(tmp_path)
+    write_h5(folder / "ply_data_train3.h5", [3])
+    with pytest.raises(Problem, match=r"ply_data_train2\.h5: no such file"):
+        read(tmp_path)
+    write_h5(folder / "ply_data_train2.h5", [2])
+    assert len(read(tmp_path)) == 6
+    (folder / "train_files.txt").write_text("".join(f"data/x/ply_data_train{k}.h5\n" for k in range(5)))
+    with pytest.raises(Problem, match=r"ply_data_train4\.h5: no such file"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"label": np.array([[0.0], [5.0]])}, "type float64"),
+        ({"label": np.eye(40, dtype=np.uint8)[:2]}, "shape"),
+        ({"label": np.array([[1]], np.uint8)}, "shape"),
+        ({"label": np.array([[1], [40]], np.uint8)}, "labels from 1 to 40"),
+        ({"label": np.array([[1], [-1]], np.int8)}, "labels from -1 to 1"),
+        ({"data": np.zeros((2, 2048, 6), np.float32)}, "shape"),
+        ({"data": np.zeros((2, 3, 2048), np.float32)}, "shape"),
+        ({"data": np.zeros((2, 2048, 3), np.int32)}, "type int32"),
+        ({"data": np.zeros((2048, 3), np.float32)}, "shape"),
+    ],
+)
+def test_another_version_of_the_hdf5_files_is_refused(change: dict[str, Any], why: str, tmp_path: Path):
+    path = hdf5(tmp_path) / "ply_data_train0.h5"
+    path.with_name("ply_data_train_0_id2file.json").unlink()
+    with h5py.File(path, "r+") as file:
+        for key, value in change.items():
+            del file[key]
+            file[key] = value
+    with pytest.raises(Problem, match=why) as caught:
+        read(tmp_path)
+    assert str(path) in caught.value.what
+    assert caught.value.mend
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.9, 0.999])
+def test_an_hdf5_file_that_is_cut_is_refused(keep: float, tmp_path: Path):
+    path = hdf5(tmp_path) / "ply_data_train0.h5"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(Problem, match="ply_data_train0"):
+        read(tmp_path)
+
+
+def text_copy(tmp_path: Path) -> Path:
+    folder = tmp_path / "modelnet40_normal_resampled"
+    for split, id in (("train", "sofa_0001"), ("test", "sofa_0002"), ("train", "sofa_0003")):
+        (folder / "sofa").mkdir(parents=True, exist_ok=True)
+        rows = np.hstack([cloud(1, 10_000), cloud(2, 10_000)])
+        np.savetxt(folder / "sofa" / f"{id}.txt", rows, "%.6f", delimiter=",")
+        with (folder / f"modelnet40_{split}.txt").open("a") as file:
+            file.write(f"{id}\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda text: text[: len(text) // 2], "."),
+        (lambda text: "".join(text.splitlines(keepends=True)[:4321]), "4,321 lines, expected 10,000"),
+        (lambda text: text[:-4], "its last line is cut off"),
+        (lambda text: "\n".join(f"{line},0.5" for line in text.splitlines()), "of 7 numbers, expected 3 or 6"),
+        (lambda text: "", "not a table"),
+    ],
+)
+def test_a_text_that_is_cut_or_of_another_version_is_set_aside(change: Any, why: str, tmp_path: Path):
+    path = text_copy(tmp_path) / "sofa" / "sofa_0001.txt"
+    path.write_text(change(path.read_text()))
+    found = list(modelnet40.read(tmp_path, modelnet40.Config(points=100)))
+    aside = [one for one in found if isinstance(one, SetAside)]
+    assert [one.id for one in aside] == ["sofa_0001"]
+    assert re.search(why, aside[0].why)
+    assert len(found) == 3
+
+
+def test_a_cloud_of_the_pickles_with_another_number_of_points_is_set_aside(tmp_path: Path):
+    folder = tmp_path / "ModelNet"
+    folder.mkdir()
+    for split in ("train", "test"):
+        clouds = [cloud(1, 8192), cloud(2, 1024), cloud(3, 8192).T]
+        data = pickle.dumps([[np.hstack([c, c]) for c in clouds], [np.array([3], np.int32)] * 3], protocol=3)
+        (folder / f"modelnet40_{split}_8192pts_fps.dat").write_bytes(data.replace(b"numpy._core.", b"numpy.core."))
+    found = list(modelnet40.read(folder, modelnet40.Config(points=100)))
+    assert [isinstance(one, Shape) for one in found] == [True, False, False] * 2
+    assert "has the shape [1024, 6]" in str(found[1])
+
+
+def test_meshes_of_other_classes_are_not_passed_over(tmp_path: Path):
+    modelnet40.forge(tmp_path, "off")
+    other = tmp_path / "ModelNet40" / "spaceship" / "train"
+    other.mkdir(parents=True)
+    (other / "spaceship_0001.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    with pytest.raises(Problem, match="spaceship: no class of ModelNet40"):
+        read(tmp_path)

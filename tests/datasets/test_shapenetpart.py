@@ -127,23 +127,20 @@ def test_an_entry_that_leaves_the_folder_is_refused(tmp_path: Path):
 def test_hdf5_is_read_in_the_order_of_the_numbers(tmp_path: Path):
     folder = tmp_path / "hdf5_data"
     folder.mkdir()
-    for name, label in (("train0", 0), ("train10", 2), ("train2", 1), ("val0", 11), ("test0", 15)):
+    for name, label in (*((f"train{number}", number) for number in range(11)), ("val0", 11), ("test0", 15)):
         first = list(shapenetpart.CATEGORIES.values())[label].first
         with h5py.File(folder / f"ply_data_{name}.h5", "w") as file:
             file["data"] = np.random.default_rng(label).normal(size=(1, 2048, 3)).astype(np.float32)
             file["label"] = np.array([[label]], np.uint8)
             file["pid"] = np.full((1, 2048), first, np.uint8)
     shapes = read(tmp_path, normalise="none", points=None, sample="first")
-    assert [(shape.label, shape.split) for shape in shapes] == [
-        (0, "train"),
-        (1, "train"),
-        (2, "train"),
-        (11, "train"),
-        (15, "test"),
-    ]
+    assert [(shape.label, shape.split) for shape in shapes] == [*((k, "train") for k in range(12)), (15, "test")]
     with h5py.File(folder / "ply_data_test0.h5") as file:
         np.testing.assert_array_equal(shapes[-1].points, file["data"][0])
-    assert [shape.label for shape in read(tmp_path, train="train")] == [0, 1, 2, 15]
+    assert [shape.label for shape in read(tmp_path, train="train")] == [*range(11), 15]
+    (folder / "ply_data_train7.h5").unlink()
+    with pytest.raises(Problem, match=r"ply_data_train7\.h5: no such file, and 10 others"):
+        read(tmp_path)
 
 
 def test_sixteen_categories_have_fifty_parts_without_gaps():
