@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   ?= .venv
 CORES  ?= all
 FLAGS  ?=
+FUZZ   ?=
 BIN     = $(VENV)/bin
 READY   = $(VENV)/ready
 unexport PYTHONDONTWRITEBYTECODE # what is imported is compiled once; pip would compile ten times as much
 
-.PHONY: all setup test test-slow test-slurm campaign lint record push pull gc clean help
+.PHONY: all setup test test-slow test-slurm campaign fuzz lint record push pull gc clean help
 
 all: $(READY)             ## build the chosen study: tables in results/report/index.html
 	@. $(BIN)/activate && snakemake --cores $(CORES) all $(FLAGS)
@@ -25,6 +26,9 @@ test-slurm: $(READY)      ## on a real Slurm, which they start; needs the packag
 
 campaign: $(READY)        ## the long fault campaign on a real Slurm: docs/cluster.md gets its table
 	@. $(BIN)/activate && python tests/slurm/campaign.py --table docs/cluster.md
+
+fuzz: $(READY)            ## 10,000 mutated files over every reader; make fuzz FUZZ="--seconds 300 --count 1000000"
+	@. $(BIN)/activate && python tests/fuzz/fuzz.py $(FUZZ)
 
 lint: $(READY)            ## formatting, lint, types, floors
 	@. $(BIN)/activate && ruff format --check . && ruff check . && mypy && lint-imports && snakefmt --check Snakefile workflow

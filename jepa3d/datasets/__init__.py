@@ -34,6 +34,7 @@ class Shape(NamedTuple):
     part: NDArray[np.int16] | None  # [P], index into parts()
     split: Split
     id: str  # unique within the data set
+    missing: int = 0  # points of its file without coordinates, which were left out
 
 
 class SetAside(NamedTuple):

@@ -182,10 +182,11 @@ def shape(entry: Entry, config: Config) -> Shape | SetAside:
     try:
         if listing.ending(entry.path) in clouds.ARRAYS:
             check_single(Path(entry.path))
-        points, part = canonical(clouds.read(entry.path), config, entry.id, entry.part_labels)
+        cloud = clouds.read(entry.path)
+        points, part = canonical(cloud, config, entry.id, entry.part_labels)
     except Problem as problem:
         return SetAside(entry.id, surveys.in_words(problem, entry.path))
-    return Shape(points, entry.label, part, entry.split, entry.id)
+    return Shape(points, entry.label, part, entry.split, entry.id, cloud.missing)
 
 
 def check_single(path: Path) -> None:

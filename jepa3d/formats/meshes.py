@@ -1,9 +1,9 @@
 """Foreign meshes: read from the file's bytes alone, so that no other file is ever opened, and checked once more.
 
-Each format has a reader of its own, since no library that we found reads all of them right or refuses: of the files
-that people have (see `docs/datasets.md`), trimesh 5.2 reads 4 of 14 wrong in silence and cannot open 6 good ones,
-assimp 1.1 reads 3 wrong, pymeshlab 2025.7 reads 3 wrong and crashes on a fourth, meshio 5.3 reads 1 wrong and
-has no .glb, and plyfile 1.1 knows .ply alone. Polygons are cut by mapbox_earcut; trimesh samples the surface.
+Each format has a reader of its own, since no library that we know reads or refuses all files as their formats say: of
+14 that people have, trimesh 5.2 reads 5 wrong in silence and cannot open 6 good ones, assimp 1.1 reads 3 wrong,
+pymeshlab 2025.7 3 wrong and crashes on a fourth, meshio 5.3 has no glTF (docs/datasets.md has the table).
+mapbox_earcut cuts the polygons, and trimesh samples the surface.
 """
 
 from __future__ import annotations

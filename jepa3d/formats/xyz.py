@@ -57,10 +57,17 @@ def points(data: bytes) -> Float[np.ndarray, "P C"]:
         raise ValueError(f"its first line names {len(names)} columns, {found.shape[1]} follow")
     found = found if axes is None else found[:, axes]
     if not np.isfinite(found[:, :3]).all():
-        word = NO_COORDINATE.search(plain, begin)
-        where = line_of(plain, word.start()) if word else "it"
-        raise NotReadError(f"{where} has a coordinate that is not finite", "remove the point, or get the file again")
+        raise _not_finite(data, plain, begin)
     return found
+
+
+def _not_finite(data: bytes, plain: bytes, begin: int) -> NotReadError:
+    """With the line as the file has it."""
+    word = NO_COORDINATE.search(plain, begin)
+    line = plain.count(NEWLINE, 0, word.start()) if word else 0
+    words = unix(data).split(NEWLINE)[line][:60].decode("ascii", "replace")
+    where = f"line {line + 1}: '{words}'" if word else "one of its points"
+    return NotReadError(f"{where} has a coordinate that is not finite", "remove the point, or get the file again")
 
 
 def _words(line: bytes) -> list[str]:

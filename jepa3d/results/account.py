@@ -55,7 +55,10 @@ def origin(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def left_out(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The shapes that were set aside, by reason."""
+    """Points without coordinates, and the shapes that were set aside, by reason."""
+    if missing := audit.get("without_coordinates"):
+        shapes, first = f"{len(missing):,} shapes", next(iter(missing))
+        yield "left out", f"{sum(missing.values()):,} points without coordinates (NaN), of {shapes} such as {first}"
     aside = audit["set_aside"]
     if not aside:
         yield "set aside", "none"

@@ -111,6 +111,7 @@ class Found:
     split: list[str] = field(default_factory=list)
     id: list[str] = field(default_factory=list)
     aside: list[SetAside] = field(default_factory=list)
+    missing: dict[str, int] = field(default_factory=dict)  # by id: points of the file without coordinates
     written: dict[str, NDArray[Any]] = field(default_factory=dict)  # the other block
     writing: Future[None] | None = None
     low: Any = np.inf  # [P, 3] each: the extremes over all shapes of the first point, the second ...
@@ -126,6 +127,8 @@ class Found:
         self.label.append(int(shape.label))
         self.split.append(shape.split)
         self.id.append(shape.id)
+        if shape.missing:
+            self.missing[shape.id] = shape.missing
         if row + 1 == len(self.block["points"]):
             self._flush(row + 1)
 
@@ -186,6 +189,7 @@ class Found:
             "unlabelled": self.label.count(-1),
             "bounds": {"low": self.low.min(0).tolist(), "high": self.high.max(0).tolist()},
             "set_aside": [entry.record() for entry in self.aside],
+            **({"without_coordinates": self.missing} if self.missing else {}),
         }
 
 

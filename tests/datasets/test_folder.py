@@ -381,3 +381,14 @@ def test_the_real_data_are_read_whole(name: str, number: int, train: int, labels
     assert len(folder.parts(root, config(root))) == parts
     assert all((s.part is not None) == bool(parts) for s in shapes)
     assert all(-1 <= s.label < labels for s in shapes)
+
+
+def test_pixels_without_a_measurement_are_left_out_and_counted(tmp_path: Path) -> None:
+    points = cloud().astype("<f4")
+    holes = np.insert(points, [0, 5], np.nan, axis=0)
+    head = f"VERSION .7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nWIDTH {len(holes) // 2}\nHEIGHT 2\nDATA binary\n"
+    (tmp_path / "image.pcd").write_bytes(head.encode() + holes.tobytes())
+    fill(tmp_path, "whole.npy")
+    shapes, aside = read(tmp_path)
+    assert not aside
+    assert {shape.id: shape.missing for shape in shapes} == {"image.pcd": 2, "whole.npy": 0}

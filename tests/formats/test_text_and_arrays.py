@@ -93,7 +93,7 @@ REFUSED = {
     "an empty cell between semicolons": ("1,5;;3,5;4\n" * 3, "line 1.*empty cell"),
     "an empty cell between tabs": ("1.5\t2.5\t3.5\t4\n1.5\t\t3.5\t4\n", "line 2.*empty cell"),
     "an empty last cell": ("1.5,2.5,3.5\n1.5,2.5,\n", "line 2.*empty cell"),
-    "not a number of Windows": (GOOD + "1 2 -1.#IND\n", "line 41.*not finite"),
+    "not a number of Windows": (GOOD + "1 2 -1.#IND\n", "line 41: '1 2 -1.#IND' has .* not finite"),
     "not a number of Windows, in the middle": (GOOD + "1 1.#QNAN 3\n" + GOOD, "line 41.*not finite"),
     "infinity of Windows": (GOOD + "1 -1.#INF 3\n", "line 41.*not finite"),
     "nan": (GOOD + "1 nan 3\n", "line 41.*not finite"),

@@ -86,6 +86,14 @@ def test_the_audit_counts_bounds_and_what_was_set_aside(run: Any) -> None:
     assert audit["provenance"] == store.provenance(layout.canonical("data"))
 
 
+def test_points_without_coordinates_are_counted_and_said(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = run([shape("a")])
+    assert "without_coordinates" not in store.read_json(layout.audit("data"))
+    layout = run([shape("a"), shape("b")._replace(missing=3), shape("c", split="test")._replace(missing=1200)])
+    assert store.read_json(layout.audit("data"))["without_coordinates"] == {"b": 3, "c": 1200}
+    assert "1,203 points without coordinates (NaN), of 2 shapes such as b" in capsys.readouterr().out
+
+
 def test_parts_are_kept_and_a_shape_without_them_has_minus_one(run: Any) -> None:
     layout = run([shape("a", part=np.array([1, 0, 0, 1])), shape("b")], parts=("lid", "body"))
     with store.open_h5(layout.canonical("data")) as file:
