@@ -2,8 +2,10 @@
 
 study.py     every file of the chosen study, read once
 numbers.py   mean, spread, and what can be told apart; metrics.json
-shapes.py    patches, masks and patch features of a few test shapes
-charts.py    small SVG charts inside the page: they follow its colours and its width, and need no script
-figures.py   the same pictures as PNG files, for `dvc plots` and for slides
+results.py   the study's own tables
+tables.py    the document's: ours beside what was published (published.yaml), where a recipe (recipes.py) is met
+details.py   folds, fine-tunings, robustness, segmented shapes; training.py, maps.py, shapes.py likewise
+pictures.py  every picture, once: SVG inside the page, PNG in plots/
+grid.py      a table, once: for the page, Markdown, CSV and the terminal
 page.py      the page: index.html.j2 filled in
 """

@@ -63,10 +63,11 @@ def ratio(params: Params, study: Study, entries: Entries) -> Ablation:
     run = {value: of_variant(params, study, entries, {"objective.mask.ratio": value}, {}, f"r = {value:g}")
            for value in sorted({mask["ratio"] for mask in masks if "ratio" in mask})}  # fmt: skip
     rows = []
-    for low, high, said in published.ABLATION_RATIO:
-        title = f"r < {high:g}" if low == 0 else f"r > {low:g}" if high == 1 else f"r = {low:g} to {high:g}"
-        inside = [run.pop(value) for value in list(run) if low <= value <= high]
-        rows.append(AblationRow(title, {}, said, joined(inside)))
+    for claim in published.ABLATION_RATIO:
+        below, above = f"r < {claim.high:g}", f"r > {claim.low:g}"
+        title = below if claim.low == 0 else above if claim.high == 1 else f"r = {claim.low:g} to {claim.high:g}"
+        inside = [run.pop(value) for value in list(run) if claim.low <= value <= claim.high]
+        rows.append(AblationRow(title, {}, claim.said, joined(inside)))
     rows += [AblationRow(f"r = {value:g}", {}, "", ours) for value, ours in run.items() if ours]
     about = "The document has words for it and no numbers, so there is nothing to give a verdict on."
     return Ablation("ratio", "Masking ratio r", about, ON, tuple(rows))

@@ -10,8 +10,9 @@ import numpy as np
 from jepa3d import __version__
 from jepa3d.layout import Layout
 from jepa3d.params import Params, Run
-from jepa3d.report import text
 from jepa3d.report.content import Content
+from jepa3d.report.grid import Grid, grid, markdown
+from jepa3d.report.pictures import Line
 from jepa3d.report.shapes import token_run
 from jepa3d.report.study import Study, codes, fingerprint
 from jepa3d.results import store
@@ -20,8 +21,7 @@ from jepa3d.results import store
 class Card(NamedTuple):
     run: str
     sections: list[tuple[str, list[str]]]  # heading, sentences
-    head: list[str]  # of the table of numbers
-    rows: list[list[str]]
+    numbers: Grid
 
 
 def card(found: Content, layout: Layout) -> Card | None:
@@ -42,15 +42,15 @@ def card(found: Content, layout: Layout) -> Card | None:
         ("Agreement with published numbers", agreement(found, run)),
         ("Where it comes from", origin(study, run, seeds)),
     ]
-    return Card(run, sections, ["evaluation", "%", "95 % interval", "chance", "protocol"], scores(found, run))
+    return Card(run, sections, scores(found, run))
 
 
-def markdown(found: Card) -> str:
+def file(found: Card) -> str:
     parts = [f"# Model card: {found.run}"]
     for heading, sentences in found.sections:
         parts += [f"## {heading}", *sentences]
         if heading == "Use":
-            parts += ["## What was measured", text.grid(found.head, found.rows)]
+            parts += ["## What was measured", markdown(found.numbers)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,29 +116,36 @@ def use(params: Params, entry: Run) -> list[str]:
     ]
 
 
-def scores(found: Content, run: str) -> list[list[str]]:
-    rows = []
-    for group in found.groups:
-        for column in group["columns"]:
-            if cell := column["cells"].get(run):
-                number = text.own_cell(column, run) + (f" (n = {cell['n']})" if not cell["fewer"] else "")
-                rows.append([column["name"], number, cell["interval"], column["chance"], column["protocol"]])
-    return rows
+def scores(found: Content, run: str) -> Grid:
+    rows = [
+        [
+            column.name,
+            f"{column.text(run)} (n = {column.cells[run].context.n})",
+            column.interval(run),
+            column.chance,
+            column.unit,
+            column.protocol,
+        ]
+        for group in found.groups
+        for column in group.columns
+        if run in column.cells
+    ]
+    return grid(["evaluation", "mean", "95 % interval", "chance", "unit", "protocol"], rows, " nnn  ", "prose")
 
 
 def limits(found: Content, run: str) -> list[str]:
     """What the study itself says against the encoder: better runs, few seeds, corruptions."""
     said = []
-    columns = [column for group in found.groups for column in group["columns"] if run in column["cells"]]
-    ahead = [column for column in columns if column["cells"][run]["clear"]]
+    columns = [column for group in found.groups for column in group.columns if run in column.cells]
+    ahead = [column for column in columns if column.cells[run].clear]
     if ahead:
-        worse = ", ".join(f"{column['best']} on {column['name']}" for column in ahead)
+        worse = ", ".join(f"{column.best} on {column.name}" for column in ahead)
         said.append(f"Other runs of this study are clearly better: {worse}.")
-    few = [column["name"] for column in columns if column["cells"][run]["n"] < 3]
+    few = [column.name for column in columns if column.cells[run].context.n < 3]
     if few:
         said.append(f"Fewer than three seeds, so the spread is a guess: {', '.join(few)}.")
     for name, curves in found.robustness.items():
-        lines = {of.title: line.y for of in curves for line in of.lines if line.label == run}
+        lines = {of.title: line.y for of in curves for line in of.lines if isinstance(line, Line) and line.label == run}
         if lines:
             worst = max(lines, key=lambda kind: lines[kind][0] - lines[kind][-1])
             said.append(

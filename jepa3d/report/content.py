@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jepa3d.params import Params
-from jepa3d.report import details, results
+from jepa3d.report import details, numbers, results, training
 from jepa3d.report.ablations import Ablation, ablations
+from jepa3d.report.maps import Map, maps
 from jepa3d.report.study import Study
 from jepa3d.report.tables import NearMiss, Table, near_misses, tables
 
@@ -14,12 +15,14 @@ from jepa3d.report.tables import NearMiss, Table, near_misses, tables
 class Content(NamedTuple):
     params: Params
     study: Study
-    groups: list[dict[str, Any]]  # the study's own result tables, one for each data set
+    groups: list[results.Group]  # the study's own result tables, one for each data set
     tables: list[Table]  # the document's
     ablations: list[Ablation]
     near: list[NearMiss]
-    paired: list[dict[str, Any]]
-    folds: list[details.Folds]
+    paired: dict[str, list[numbers.Pair]]  # evaluation -> its best run against the others, on the same test shapes
+    curves: dict[str, list[details.Curves]]  # run -> its training curves
+    maps: list[Map]
+    folds: dict[str, list[details.Curves]]
     robustness: dict[str, list[details.Curves]]
     tunings: dict[str, list[details.Curves]]
     segmentations: list[details.Segmentation]
@@ -33,7 +36,9 @@ def content(params: Params, study: Study) -> Content:
         tables(params, study),
         ablations(params, study),
         near_misses(params, study),
-        results.paired(study),
+        {name: found for name in study.evals if (found := numbers.pairs(study, name))},
+        training.curves(study),
+        maps(study),
         details.few_shot_folds(study),
         details.robustness(study),
         details.tunings(study),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jepa3d.report import charts, numbers
-from jepa3d.report.shapes import Cloud
+from jepa3d.report import numbers
+from jepa3d.report.grid import Grid, grid
+from jepa3d.report.pictures import UNLABELLED, Cloud, Dots, Line, Panel, dot_plot, line_chart
 from jepa3d.report.study import Study
 from jepa3d.results.finding import Example, Finding
 
@@ -19,21 +20,13 @@ WRONG = "#e0314b"
 RIGHT = "#b9c3d0"
 
 
-class Folds(NamedTuple):
-    """One metric of a few-shot evaluation: the accuracy of every fold of every seed, in percent."""
-
-    name: str
-    metric: str
-    rows: list[charts.Dots]
-
-
 class Curves(NamedTuple):
-    """A chart of several lines with its title and what there is to say about it."""
+    """A chart with what it shows and what there is to say about it."""
 
     title: str
     about: str
-    lines: list[charts.Line]
-    last: float
+    lines: list[Line] | list[Dots]
+    panel: Panel
 
 
 class Segmented(NamedTuple):
@@ -51,25 +44,26 @@ class Segmentation(NamedTuple):
     run: str
     seed: int
     shapes: list[Segmented]
-    runs: tuple[str, ...]
-    categories: list[tuple[str, int, list[str]]]  # category, test shapes, mean IoU of each run
+    grid: Grid  # the mean IoU of each category, of every run
 
 
-def few_shot_folds(study: Study) -> list[Folds]:
-    """Every fold as a dot, for every few-shot evaluation and each of its classifiers."""
-    found = []
+def few_shot_folds(study: Study) -> dict[str, list[Curves]]:
+    """Evaluation -> every fold of every seed as a dot, for each of its classifiers."""
+    found: dict[str, list[Curves]] = {}
     for name in study.evals:
         for metric in study.first(name).folds:
             rows = [_fold_row(study, name, run, metric) for run in study.runs_of(name)]
-            found.append(Folds(name, metric, rows))
+            unit = numbers.unit_text(study.first(name).metrics[metric].unit)
+            panel = dot_plot(f"{name}: {metric}", rows, f"each fold, {unit}")
+            found.setdefault(name, []).append(Curves(metric, "", rows, panel))
     return found
 
 
-def _fold_row(study: Study, name: str, run: str, metric: str) -> charts.Dots:
+def _fold_row(study: Study, name: str, run: str, metric: str) -> Dots:
     times = numbers.factor(study.first(name).metrics[metric].unit)
     values = [times * value for outcome in study.of(run, name) for value in outcome.folds.get(metric, ())]
     of_all = numbers.spread(values)
-    return charts.Dots(run, values, of_all.mean, of_all.std, "")
+    return Dots(run, values, of_all.mean, of_all.std, False)
 
 
 def robustness(study: Study) -> dict[str, list[Curves]]:
@@ -77,13 +71,14 @@ def robustness(study: Study) -> dict[str, list[Curves]]:
     found: dict[str, list[Curves]] = {}
     for name in study.evals:
         for place, one in enumerate(study.first(name).details.corruptions):
-            lines = []
+            lines: list[Line] = []
             for number, run in enumerate(study.runs_of(name)):
                 scores = [outcome.details.corruptions[place].scores for outcome in study.of(run, name)]
-                lines.append(charts.Line(run, range(len(one.scores)), (100 * np.mean(scores, axis=0)).tolist(), number))
+                lines.append(Line(run, range(len(one.scores)), (100 * np.mean(scores, axis=0)).tolist(), number))
             levels = ", ".join(f"{level:g}" for level in one.levels[1:])
             about = f"Severity 1 to {len(one.levels) - 1}: {levels} ({one.unit})."
-            found.setdefault(name, []).append(Curves(one.kind, about, lines, len(one.levels) - 1))
+            panel = line_chart(f"{name}: {one.kind}", lines, len(one.levels) - 1)
+            found.setdefault(name, []).append(Curves(one.kind, about, lines, panel))
     return found
 
 
@@ -98,12 +93,12 @@ def tunings(study: Study) -> dict[str, list[Curves]]:
                 for line in _tuning_lines(outcome, seed, number)
             ]
             if lines:
-                last = max(line.x[-1] for line in lines)
-                found.setdefault(name, []).append(Curves(run, "", lines, last))
+                panel = line_chart(f"{name}: {run}", lines, max(line.x[-1] for line in lines))
+                found.setdefault(name, []).append(Curves(run, "", lines, panel))
     return found
 
 
-def _tuning_lines(outcome: Finding, seed: int, number: int) -> list[charts.Line]:
+def _tuning_lines(outcome: Finding, seed: int, number: int) -> list[Line]:
     curve = outcome.details.curve
     if curve is None:
         return []
@@ -112,7 +107,7 @@ def _tuning_lines(outcome: Finding, seed: int, number: int) -> list[charts.Line]
     held = [(at, times * look.held_out) for at, look in looks if look.held_out is not None]
     test = [(at, times * look.test) for at, look in looks]
     return [
-        charts.Line(f"seed {seed}, {title}", [x for x, _ in points], [y for _, y in points], number, title == "test")
+        Line(f"seed {seed}, {title}", [x for x, _ in points], [y for _, y in points], number, title == "test")
         for title, points in (("held out", held), ("test", test))
         if points
     ]
@@ -127,8 +122,7 @@ def segmentations(study: Study) -> list[Segmentation]:
         best = next(run for run, cell in numbers.column(study, name).items() if cell.best)
         seed, outcome = next(iter(study.outcomes[best][name].items()))
         shapes = [segmented(example) for example in outcome.details.examples]
-        runs = study.runs_of(name)
-        found.append(Segmentation(name, best, seed, shapes, runs, _categories(study, name, runs)))
+        found.append(Segmentation(name, best, seed, shapes, _categories(study, name)))
     return found
 
 
@@ -155,22 +149,14 @@ def segmented(example: Example) -> Segmented:
 
 
 def _colours(part: NDArray[Any], colour: Mapping[int, str]) -> tuple[str, ...]:
-    return tuple(colour.get(int(one), charts.UNLABELLED) for one in part)
+    return tuple(colour.get(int(one), UNLABELLED) for one in part)
 
 
-def _categories(study: Study, name: str, runs: Sequence[str]) -> list[tuple[str, int, list[str]]]:
+def _categories(study: Study, name: str) -> Grid:
     """Mean IoU of every category, mean over the seeds, for each run; in percent."""
-    of = {run: [outcome.details.per_class for outcome in study.of(run, name)] for run in runs}
-    first = of[runs[0]][0]
-    return [
-        (
-            category,
-            about.shapes,
-            [_mean_of([seed[category].miou for seed in of[run]]) for run in runs],
-        )
-        for category, about in first.items()
-    ]
-
-
-def _mean_of(values: Sequence[float]) -> str:
-    return f"{100 * float(np.mean(values)):.1f}"
+    runs = study.runs_of(name)
+    rows = []
+    for category, about in study.first(name).details.per_class.items():
+        means = [np.mean([of.details.per_class[category].miou for of in study.of(run, name)]) for run in runs]
+        rows.append([category, str(about.shapes), *(f"{100 * float(mean):.1f}" for mean in means)])
+    return grid(["category", "test shapes", *runs], rows, " n")

@@ -41,6 +41,11 @@ class Cell(NamedTuple):
     tied: bool  # not the best, but not told apart from it either
     judged: bool  # False: with a single seed of this run or of the best, there is no telling
 
+    @property
+    def clear(self) -> bool:
+        """Told apart from the best."""
+        return self.judged and not self.best and not self.tied
+
 
 class Pair(NamedTuple):
     """Two runs on the same test shapes: `difference` = `a` - `b`, and half its 95 % interval."""

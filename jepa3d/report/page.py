@@ -11,21 +11,13 @@ from markupsafe import Markup
 
 from jepa3d import __version__
 from jepa3d.params import Params
-from jepa3d.report import charts, numbers, published, results, tables, text
+from jepa3d.report import document, numbers, results, tables
 from jepa3d.report.card import Card
 from jepa3d.report.content import Content
-from jepa3d.report.maps import map_names, maps
-from jepa3d.report.shapes import BLOCKS, CONTEXT, Cloud, Masking, TokenColours
+from jepa3d.report.pictures import Cloud, Panel, colour, confusion, svg
+from jepa3d.report.shapes import BLOCKS, CONTEXT, Masking, TokenColours
 from jepa3d.report.study import Study, codes, fingerprint
-from jepa3d.report.training import MONITORS, curve_panels
 from jepa3d.results import store
-
-DETAILS = (
-    ("segmentations", "parts", "Parts"),
-    ("folds", "folds", "Folds"),
-    ("robustness", "robustness", "Robustness"),
-    ("tunings", "tuning", "Fine-tuning"),
-)
 
 
 class Pictures(NamedTuple):
@@ -44,46 +36,37 @@ def render(found: Content, pictures: Pictures, model_card: Card | None) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    source = loader.get_source(environment, "style.css")[0], loader.get_source(environment, "view.js")[0]
+    environment.globals |= {"svg": svg}
+    style, script = (Markup(loader.get_source(environment, name)[0]) for name in ("style.css", "view.js"))
     return environment.get_template("index.html.j2").render(
-        style=Markup(source[0]),
-        script=Markup(source[1]),
+        style=style,
+        script=script,
         study=study,
         params=params,
+        found=found,
         version=__version__,
         code=store.code_hash(),
         codes=codes(study),
         fingerprint=fingerprint(study),
-        groups=found.groups,
         ragged=any(len(study.seeds_of(run, name)) < len(study.seeds) for run in study.runs for name in study.evals),
+        result_grids=[results.result_grid(params, group) for group in found.groups],
         chosen=results.chosen_epochs(study),
-        paired=found.paired,
-        others=[results.other_metrics(study, name) for name in study.evals],
-        comparisons=[of for name in study.evals if (of := results.comparison(params, study, name))],
+        paired=results.paired_grid(found.paired, study),
+        others={name: results.other_metrics(study, name) for name in study.evals},
+        comparisons=results.comparisons(params, study),
         alone=[name for name in study.evals if not tables.benchmarks(params, name)],
-        tables=found.tables,
+        document=[(table, document.document_grid(table)) for table in found.tables],
         anything=any(table.run for table in found.tables),
-        ablations=found.ablations,
-        near=found.near,
-        sources=text.SOURCES,
-        benchmarks=published.BENCHMARKS,
-        plan=published.spread_of,
-        exact=tables.exact,
+        ablations=[(ablation, document.ablation_grid(ablation)) for ablation in found.ablations],
+        near=document.near_grid(found.near),
         card=model_card,
-        **detail_charts(found),
+        pictures=pictures,
         segmented_at=segmented_at(found, pictures),
-        masking=pictures.masking,
-        tokens=pictures.tokens,
-        why=pictures,
         views=views(found, pictures),
         blocks=BLOCKS,
         context_colour=CONTEXT,
-        maps=maps(study),
-        map_names=map_names(study),
-        colour=charts.colour,
-        confusion=confusion(study),
-        curves=curve_panels(study),
-        monitors=MONITORS,
+        colour=colour,
+        confusion=confused(study),
         not_run=not_run(params),
     )
 
@@ -96,42 +79,26 @@ def judged(study: Study) -> tuple[str, str] | None:
     return None
 
 
-def confusion(study: Study) -> dict[str, Any] | None:
+class Confused(NamedTuple):
     """The confusion matrix of the first evaluation with predictions, of its best run, over all seeds."""
+
+    name: str
+    run: str
+    worst: list[tuple[int, str, str]]  # number, true class, predicted class
+    total: int
+    panel: Panel
+
+
+def confused(study: Study) -> Confused | None:
     if not (chosen := judged(study)):
         return None
     name, run = chosen
     outcomes = study.of(run, name)
-    counts = numbers.confusion(outcomes)
-    names = outcomes[0].classes
+    counts, names = numbers.confusion(outcomes), outcomes[0].classes
     wrong = counts - np.diag(np.diag(counts))
     worst = [(int(wrong[i, j]), names[i], names[j]) for i, j in np.argwhere(wrong > 0)]
-    return {
-        "eval": name,
-        "run": run,
-        "worst": sorted(worst, key=lambda entry: -entry[0])[:3],
-        "total": int(counts.sum()),
-        "chart": charts.confusion_matrix(counts, names, f"confusion matrix of {run} on {name}"),
-    }
-
-
-def detail_charts(found: Content) -> dict[str, Any]:
-    """What evaluations say beyond numbers, as charts; an empty list for what the study does not have."""
-    drawn: dict[str, Any] = {"segmentations": found.segmentations}
-    drawn["folds"] = [
-        (of, charts.dot_plot(of.rows, " %", f"folds of {of.name}, {of.metric}", {})) for of in found.folds
-    ]
-    for key, panels in (("robustness", found.robustness), ("tunings", found.tunings)):
-        drawn[key] = [
-            {
-                "name": name,
-                "runs": found.study.runs_of(name),
-                "charts": [(of, charts.line_chart(of.lines, of.last, f"{of.title} of {name}")) for of in curves],
-            }
-            for name, curves in panels.items()
-        ]
-    drawn["parts"] = [{"id": to, "title": title} for key, to, title in DETAILS if drawn[key]]
-    return drawn
+    panel = confusion(f"{run} on {name}, all seeds", counts, names)
+    return Confused(name, run, sorted(worst, key=lambda entry: -entry[0])[:3], int(counts.sum()), panel)
 
 
 def cloud_list(found: Content, pictures: Pictures) -> list[Cloud]:

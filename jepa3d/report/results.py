@@ -2,122 +2,166 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from jepa3d.params import Params
-from jepa3d.report import charts, numbers, published, recipes
-from jepa3d.report.numbers import CHOICES, Cell, factor, shown, unit_text
+from jepa3d.report import numbers, published, recipes
+from jepa3d.report.grid import GAP, Bit, Grid, Row, cell, grid
+from jepa3d.report.numbers import CHOICES, Cell, Spread, factor, shown, unit_text
+from jepa3d.report.pictures import Dots, Panel, dot_plot
 from jepa3d.report.study import Study
 from jepa3d.report.tables import benchmarks
-from jepa3d.results.finding import SHARE
+from jepa3d.results.finding import SHARE, Metric
 
 
-def groups(params: Params, study: Study) -> list[dict[str, Any]]:
-    """The result tables: one per data set, with the runs that are evaluated on it and its evaluations as columns."""
+class Column(NamedTuple):
+    """One evaluation: its cells, its dot plot, what it means and how it was measured."""
+
+    name: str
+    dataset: str
+    task: str
+    headline: str
+    main: Metric  # what the headline is, of any run
+    cells: dict[str, Cell]  # run -> its number
+    seeds: dict[str, tuple[int, ...]]
+    chance: str
+    protocol: str
+    notes: tuple[str, ...]
+    test: int | None  # test shapes that were scored
+    sampling: str  # the spread that is due to their number alone
+    panel: Panel
+
+    @property
+    def unit(self) -> str:
+        return unit_text(self.main.unit)
+
+    @property
+    def best(self) -> str:
+        return next(run for run, one in self.cells.items() if one.best)
+
+    @property
+    def tied(self) -> list[str]:
+        return [run for run, one in self.cells.items() if one.tied]
+
+    @property
+    def unjudged(self) -> list[str]:
+        """With a single seed there is no telling."""
+        return [run for run, one in self.cells.items() if run != self.best and not one.judged]
+
+    def text(self, run: str) -> str:
+        return spread_text(self.cells[run].context, self.main.unit)
+
+    def interval(self, run: str) -> str:
+        ends = self.cells[run].interval
+        return f"{shown(ends.low, self.main.unit)} to {shown(ends.high, self.main.unit)}"
+
+
+class Group(NamedTuple):
+    """The evaluations on one data set, and the runs that are evaluated on it."""
+
+    dataset: str
+    columns: list[Column]
+    runs: list[str]
+    seeds: int  # of the study
+
+    @property
+    def gaps(self) -> bool:
+        return any(run not in column.cells for run in self.runs for column in self.columns)
+
+    def number(self, column: Column, run: str) -> str:
+        """A cell's text; with the number of seeds where there are fewer than the study's."""
+        n = column.cells[run].context.n
+        return column.text(run) + (f" (n = {n})" if n < self.seeds else "")
+
+
+def groups(params: Params, study: Study) -> list[Group]:
     columns = [result_column(params, study, name) for name in study.evals]
-    datasets = dict.fromkeys(column["dataset"] for column in columns)
     found = []
-    for dataset in datasets:
-        own = [column for column in columns if column["dataset"] == dataset]
-        runs = [run for run in study.runs if any(column["cells"].get(run) for column in own)]
-        gaps = any(run not in column["cells"] for run in runs for column in own)
-        found.append({"dataset": dataset, "columns": own, "runs": runs, "gaps": gaps})
+    for dataset in dict.fromkeys(column.dataset for column in columns):
+        own = [column for column in columns if column.dataset == dataset]
+        runs = [run for run in study.runs if any(run in column.cells for column in own)]
+        found.append(Group(dataset, own, runs, len(study.seeds)))
     return found
 
 
-def result_column(params: Params, study: Study, name: str) -> dict[str, Any]:
-    """One evaluation: its cells, its dot plot, what it means and how it was measured."""
+def result_column(params: Params, study: Study, name: str) -> Column:
     first = study.first(name)
-    cells = numbers.column(study, name)
-    unit = first.main.unit
-    best = next(run for run, cell in cells.items() if cell.best)
+    cells, unit = numbers.column(study, name), first.main.unit
+    best = next(run for run, one in cells.items() if one.best)
     shapes = numbers.shape_scores(study.of(best, name), first.headline)
-    return {
-        "name": name,
-        "dataset": params.evals[name].dataset,
-        "task": params.evals[name].task["kind"],
-        "headline": first.headline,
-        "unit": unit_text(unit),
-        "higher": first.main.higher_is_better,
-        "cells": {run: _cell(study, name, run, cell, unit) for run, cell in cells.items()},
-        "chance": _chance(study, name, unit),
-        "best": best,
-        "tied": [run for run, cell in cells.items() if cell.tied],
-        "unjudged": [run for run, cell in cells.items() if run != best and not cell.judged],
-        "protocol": first.protocol,
-        "notes": sorted({note for run in cells for found in study.of(run, name) for note in found.notes}),
-        "test": len(shapes) if shapes is not None else first.main.shapes,
-        "sampling": _sampling(cells[best].context.mean, len(first.truth)) if first.predicted is not None else None,
-        "chart": charts.dot_plot(
-            result_dots(study, name), f" {unit_text(unit)}", f"{name}: {first.headline} of every run",
-            {} if (chance := _chance_of(study, name)) is None else {"chance": factor(unit) * chance},
-        ),
-    }  # fmt: skip
+    chance = numbers.chance(study.of(best, name))
+    title = first.headline.replace("_", " ") + (f", {unit_text(unit)}" if unit else "")
+    return Column(
+        name,
+        params.evals[name].dataset,
+        params.evals[name].task["kind"],
+        first.headline,
+        first.main,
+        cells,
+        {run: study.seeds_of(run, name) for run in cells},
+        "–" if chance is None else shown(chance, unit),
+        first.protocol,
+        tuple(sorted({note for run in cells for found in study.of(run, name) for note in found.notes})),
+        len(shapes) if shapes is not None else first.main.shapes,
+        _sampling(cells[best].context.mean, first.main) if first.predicted is not None else "",
+        dot_plot(name, dots(cells, unit), title, {} if chance is None else {"chance": factor(unit) * chance}),
+    )
 
 
-def result_dots(study: Study, name: str) -> list[charts.Dots]:
+def dots(cells: dict[str, Cell], unit: str) -> list[Dots]:
     """The rows of an evaluation's dot plot, in the order of the study; shares in percent."""
-    cells = numbers.column(study, name)
-    times = factor(study.first(name).main.unit)
     return [
-        charts.Dots(
+        Dots(
             run,
-            [times * value for value in cell.context.values],
-            times * cell.context.mean,
-            times * cell.context.std,
-            "best" if cell.best else "tied" if cell.tied else "",
+            [factor(unit) * value for value in one.context.values],
+            factor(unit) * one.context.mean,
+            factor(unit) * one.context.std,
+            one.best and one.context.n > 1,
         )
-        for run, cell in cells.items()
+        for run, one in cells.items()
     ]
 
 
-def axis_title(study: Study, name: str) -> str:
-    """The headline metric of an evaluation and its unit."""
-    first = study.first(name)
-    unit = unit_text(first.main.unit)
-    return first.headline.replace("_", " ") + (f", {unit}" if unit else "")
+def _sampling(share: float, main: Metric) -> str:
+    """The standard deviation that a share has only because the test set is a sample of so many shapes."""
+    if main.unit != SHARE or not main.shapes:
+        return ""
+    return f"{100 * np.sqrt(share * (1 - share) / main.shapes):.1f}"
 
 
-def _cell(study: Study, name: str, run: str, cell: Cell, unit: str) -> dict[str, Any]:
-    seeds = study.seeds_of(run, name)
-
-    def text(found: numbers.Spread) -> dict[str, str]:
-        values = ", ".join(shown(value, unit, 2) for value in found.values)
-        return {
-            "mean": shown(found.mean, unit),
-            "std": shown(found.std, unit) if found.n > 1 else "",
-            "values": f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}: {values}",
-        }
-
-    ends = f"{shown(cell.interval.low, unit)} to {shown(cell.interval.high, unit)}"
-    return {
-        **text(cell.context),
-        "n": cell.context.n,
-        "fewer": cell.context.n < len(study.seeds),
-        "interval": ends,
-        "mark": "best" if cell.best else "tied" if cell.tied else "",
-        "clear": cell.judged and not cell.best and not cell.tied,  # told apart from the best
-        "ema": text(cell.ema) if cell.ema else None,
-    }
+def spread_text(found: Spread | None, unit: str) -> str:
+    if found is None:
+        return "–"
+    return shown(found.mean, unit) + (f" ± {shown(found.std, unit)}" if found.n > 1 else "")
 
 
-def _chance_of(study: Study, name: str) -> float | None:
-    return numbers.chance(study.of(study.runs_of(name)[0], name))
+def result_grid(params: Params, group: Group) -> Grid:
+    """Runs against evaluations; the best of a column by its metric's direction."""
+    head = [cell("run"), *(cell(of.name, f"{of.headline.replace('_', ' ')}, {of.unit}") for of in group.columns)]
+    rows = [
+        Row([cell(run, params.runs[run].about, mark="run"), *(result_cell(group, of, run) for of in group.columns)])
+        for run in group.runs
+    ]
+    rows.append(Row([cell("chance", "what a guess scores"), *(cell(of.chance) for of in group.columns)], "aside"))
+    return grid(head, rows, " n", "full" if len(group.columns) > 2 else "")
 
 
-def _chance(study: Study, name: str, unit: str) -> str:
-    found = _chance_of(study, name)
-    return shown(found, unit) if found is not None else "–"
+def result_cell(group: Group, column: Column, run: str) -> tuple[Bit, ...]:
+    if run not in column.cells:
+        return GAP
+    found, unit = column.cells[run], column.main.unit
+    values = ", ".join(shown(value, unit, 2) for value in found.context.values)
+    seeds = ", ".join(map(str, column.seeds[run]))
+    hover = f"seed{'s' * (found.context.n > 1)} {seeds}: {values}; 95 % interval {column.interval(run)}"
+    ema = f"EMA {spread_text(found.ema, unit)}" if found.ema else ""
+    mark = "" if found.context.n == 1 else "best" if found.best else "tied" if found.tied else ""
+    return cell(group.number(column, run), ema, hover, mark)
 
 
-def _sampling(share: float, shapes: int) -> str:
-    """The standard deviation that a share has only because the test set is a sample of `shapes` shapes."""
-    return f"{100 * np.sqrt(share * (1 - share) / shapes):.1f}"
-
-
-def chosen_epochs(study: Study) -> list[dict[str, Any]]:
+def chosen_epochs(study: Study) -> list[Grid]:
     """For evaluations that train: the same training under every choice of the epoch, the honest one first."""
     found = []
     for name in study.evals:
@@ -125,62 +169,75 @@ def chosen_epochs(study: Study) -> list[dict[str, Any]]:
         keys = [first.headline, *(key for choice in CHOICES if (key := first.variant(first.headline, chosen=choice)))]
         if len(keys) < 2:
             continue
-        rows = {}
-        for run in study.runs_of(name):
-            spreads = [numbers.metric(study.of(run, name), key) for key in keys]
-            rows[run] = [_spread_text(of, first.main.unit) for of in spreads]
-        chosen = {key: first.metrics[key].chosen for key in keys}
-        titles = [(key, "") if choice is None else CHOICES[choice] for key, choice in chosen.items()]
-        found.append({"name": name, "metric": first.headline, "titles": titles, "rows": rows})
+        head = [cell(name, f"{first.headline.replace('_', ' ')}, {unit_text(first.main.unit)}")]
+        for key in keys:
+            chosen = first.metrics[key].chosen
+            title, about = CHOICES[chosen] if chosen else (key, "")
+            head.append(cell(title, about, mark="suspect" if chosen == "community" else ""))
+        rows = [
+            [run, *(spread_text(numbers.metric(study.of(run, name), key), first.main.unit) for key in keys)]
+            for run in study.runs_of(name)
+        ]
+        found.append(grid(head, rows, " n"))
     return found
 
 
-def other_metrics(study: Study, name: str) -> dict[str, Any]:
+def other_metrics(study: Study, name: str) -> Grid:
     """All metrics but the headline and its EMA twin, for the folded table."""
     first, runs = study.first(name), study.runs_of(name)
-    keys = list(dict.fromkeys(key for run in runs for found in study.of(run, name) for key in found.metrics))
-    keys = [key for key in keys if key not in (first.headline, first.variant(first.headline, encoder="target"))]
+    metrics = {key: metric for run in runs for found in study.of(run, name) for key, metric in found.metrics.items()}
     rows = []
-    for key in keys:
-        found = {run: numbers.metric(study.of(run, name), key) for run in runs}
-        units = {one.metrics[key].unit for run in runs for one in study.of(run, name) if key in one.metrics}
-        unit = units.pop() if len(units) == 1 else ""
-        cells = [_spread_text(found[run], unit) for run in runs]
-        rows.append({"name": key, "unit": unit_text(unit), "cells": cells})
-    return {"name": name, "runs": runs, "rows": rows}
+    for key, metric in metrics.items():
+        if key not in (first.headline, first.variant(first.headline, encoder="target")):
+            title = f"{key}, {unit_text(metric.unit)}" if metric.unit else key
+            rows.append([title, *(spread_text(numbers.metric(study.of(run, name), key), metric.unit) for run in runs)])
+    return grid(["metric", *runs], rows, " n")
 
 
-def _spread_text(found: numbers.Spread | None, unit: str) -> str:
-    if found is None:
-        return "–"
-    return shown(found.mean, unit) + (f" ± {shown(found.std, unit)}" if found.n > 1 else "")
+def paired_grid(pairs: dict[str, list[numbers.Pair]], study: Study) -> Grid:
+    """The best run of every evaluation against the others, on the same test shapes."""
+    rows = []
+    for name, found in pairs.items():
+        unit = study.first(name).main.unit
+        for pair in found:
+            low, high = (shown(pair.difference + sign * pair.half, unit) for sign in (-1, 1))
+            between = f"{low} to {high}" if pair.seeds > 1 else "unknown"
+            p = f"{pair.p:.4f}" if pair.p >= 0.0002 else "< 0.0002"
+            counts = [str(pair.seeds), str(pair.shapes)]
+            title = f"{pair.a} − {pair.b}"
+            rows.append([name if pair == found[0] else "", title, shown(pair.difference, unit), between, p, *counts])
+    return grid(["evaluation", "runs", "difference", "95 % interval", "p over shapes", "seeds", "shapes"], rows, "  n")
 
 
-def paired(study: Study) -> list[dict[str, Any]]:
-    """The best run of every evaluation against the others, on the same test shapes; in percent."""
-    return [{"name": name, "pairs": found} for name in study.evals if (found := numbers.pairs(study, name))]
+class Comparison(NamedTuple):
+    """An evaluation's numbers among the published ones of one benchmark, lowest first."""
+
+    name: str
+    protocol: str
+    benchmark: published.Benchmark
+    grid: Grid
 
 
-def comparison(params: Params, study: Study, name: str) -> dict[str, Any] | None:
-    """An evaluation's numbers among the published ones, lowest first; None where nobody else has numbers."""
-    keys = benchmarks(params, name)
-    if not keys:
-        return None
-    tables = []
-    for key in keys:
-        rows = [(row.value, _published_row(row)) for row in published.of(key)]
-        metric = metric_of(study, name, key)
-        for run in study.runs_of(name):
-            if found := numbers.metric(study.of(run, name), metric):
-                rows.append((100 * found.mean, _own_row(run, found)))
-        rows.sort(key=lambda pair: pair[0])
-        tables.append({"benchmark": published.BENCHMARKS[key], "rows": [row for _, row in rows]})
-    return {"name": name, "protocol": study.first(name).protocol, "tables": tables}
+def comparisons(params: Params, study: Study) -> list[Comparison]:
+    """Every evaluation that others have numbers on."""
+    found = []
+    for name in study.evals:
+        for key in benchmarks(params, name):
+            rows = [(row.value, Row(_published_row(row))) for row in published.of(key)]
+            for run in study.runs_of(name):
+                if of := numbers.metric(study.of(run, name), metric_of(study, name, key)):
+                    note = f"{of.n} seed{'s' if of.n > 1 else ''}"
+                    texts = (run, spread_text(of, SHARE), "this study", note)
+                    rows.append((100 * of.mean, Row([cell(text) for text in texts], "ours")))
+            rows.sort(key=lambda pair: pair[0])
+            table = grid(["method", "%", "source", "note"], [row for _, row in rows], " n  ", "prose")
+            found.append(Comparison(name, study.first(name).protocol, published.BENCHMARKS[key], table))
+    return found
 
 
-def _published_row(row: published.Published) -> dict[str, Any]:
+def _published_row(row: published.Published) -> Sequence[tuple[Bit, ...]]:
     value = f"{row.value:g}" + (f" ± {row.spread:g}" if row.spread is not None else "")
-    return {"method": row.method, "value": value, "source": row.source, "note": row.note, "ours": False}
+    return [cell(text) for text in (row.method, value, row.source, row.note)]
 
 
 def metric_of(study: Study, name: str, key: str) -> str:
@@ -189,14 +246,3 @@ def metric_of(study: Study, name: str, key: str) -> str:
     first = study.first(name)
     own = recipes.MEASURES[key].readings[0].metric
     return own if own in first.metrics else first.headline
-
-
-def _own_row(run: str, found: numbers.Spread) -> dict[str, Any]:
-    note = f"{found.n} seed{'s' if found.n > 1 else ''}"
-    return {
-        "method": run,
-        "value": _spread_text(found, SHARE),
-        "source": "this study",
-        "note": note,
-        "ours": True,
-    }

@@ -19,7 +19,7 @@ from jepa3d.ops.geometry import unit_sphere
 from jepa3d.params import Params, slice_of
 from jepa3d.params.validation import plugin_config
 from jepa3d.report import study
-from jepa3d.report.charts import hex_colour
+from jepa3d.report.pictures import Cloud, hex_colour
 from jepa3d.results import store
 from jepa3d.seeds import derive
 
@@ -37,14 +37,6 @@ class Sample(NamedTuple):
     names: tuple[str, ...]  # of their classes
     points: Float[np.ndarray, "n P 3"]  # the points that the scheme uses
     centres: Float[np.ndarray, "n N 3"]
-
-
-class Cloud(NamedTuple):
-    """A coloured cloud: what one 3D view shows."""
-
-    title: str
-    points: Float[np.ndarray, "P 3"]
-    colours: tuple[str, ...]  # [P], "#rrggbb"
 
 
 class Masking(NamedTuple):

@@ -57,6 +57,10 @@ class Study(NamedTuple):
         """The runs that the study evaluates by `name`; never empty."""
         return tuple(run for run in self.runs if name in self.outcomes[run])
 
+    def steps(self, run: str) -> int:
+        """The length of a run's training; 0 where nothing was trained."""
+        return max((of.rows[-1]["step"] for of in self.trainings[run].values() if of.rows), default=0)
+
     def first(self, name: str) -> Finding:
         """Any outcome of an evaluation: its headline, protocol and classes are the same for all."""
         return self.of(self.runs_of(name)[0], name)[0]

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jepa3d.report import charts
+from jepa3d.report.details import Curves
+from jepa3d.report.pictures import Line, line_chart
 from jepa3d.report.study import Study
 
 NOT_MONITORS = ("step", "epoch", "seconds", "steps_per_second")
@@ -31,24 +32,32 @@ MONITORS: dict[str, tuple[str, str]] = {
 }
 
 
-def curve_lines(study: Study) -> dict[str, dict[str, list[charts.Line]]]:
-    """run -> monitor -> one line per seed, and one more per seed for the EMA encoder's twin of the monitor."""
-    lines: dict[str, dict[str, list[charts.Line]]] = {}
+def curves(study: Study) -> dict[str, list[Curves]]:
+    """Run -> a chart of each monitor over the same steps: one line per seed, and a dashed one for its EMA encoder."""
+    found: dict[str, list[Curves]] = {}
     for run in study.runs:
-        keys = monitor_keys([training.rows for training in study.trainings[run].values()])
-        of_run = {key: _lines(study, run, key, False) + _lines(study, run, key + TWIN, True) for key in keys}
-        if of_run:
-            lines[run] = of_run
-    return lines
+        for key in monitor_keys([training.rows for training in study.trainings[run].values()]):
+            lines = _lines(study, run, key, False) + _lines(study, run, key + TWIN, True)
+            found.setdefault(run, []).append(_curve(run, key, lines, study.steps(run)))
+    return found
 
 
-def _lines(study: Study, run: str, key: str, ema: bool) -> list[charts.Line]:
+def _curve(run: str, key: str, lines: list[Line], last: int) -> Curves:
+    title, about = MONITORS.get(key, (key.replace("_", " "), "A number that the objective logs."))
+    log = key == "loss" and min(min(line.y) for line in lines) > 0
+    ends = ", ".join(f"{line.y[-1]:.3g}" for line in lines if not line.dashed)
+    ema = ", ".join(f"{line.y[-1]:.3g}" for line in lines if line.dashed)
+    said = f"{about}{' Logarithmic.' * log} Ends at {ends}{f' (EMA, dashed: {ema})' * bool(ema)}."
+    return Curves(title, said, lines, line_chart(f"{run}: {title}", lines, last, log))
+
+
+def _lines(study: Study, run: str, key: str, ema: bool) -> list[Line]:
     lines = []
     for number, (seed, training) in enumerate(study.trainings[run].items()):
         found = [(row["step"], row[key]) for row in training.rows if _is_number(row.get(key))]
         if found:
             x, y = zip(*found, strict=True)
-            lines.append(charts.Line(f"seed {seed}{', EMA' if ema else ''}", x, y, number, ema))
+            lines.append(Line(f"seed {seed}{', EMA' if ema else ''}", x, y, number, ema))
     return lines
 
 
@@ -57,29 +66,6 @@ def monitor_keys(curves: Sequence[Sequence[dict[str, Any]]]) -> list[str]:
     found = {key for rows in curves for row in rows for key, value in row.items() if _is_number(value)}
     found -= {*NOT_MONITORS, *(key + TWIN for key in found)}
     return [key for key in MONITORS if key in found] + sorted(found - set(MONITORS))
-
-
-def curve_panels(study: Study) -> list[dict[str, Any]]:
-    """The training curves of every run as charts over the same steps; none for a run that was not trained."""
-    lines = curve_lines(study)
-    panels = []
-    for run in study.runs:
-        steps = max((of.rows[-1]["step"] for of in study.trainings[run].values() if of.rows), default=0)
-        drawn = [curve_panel(run, key, found, steps) for key, found in lines.get(run, {}).items()]
-        panels.append({"run": run, "steps": steps, "panels": drawn})
-    return panels
-
-
-def curve_panel(run: str, key: str, found: Sequence[charts.Line], steps: int) -> dict[str, Any]:
-    title, about = MONITORS.get(key, (key.replace("_", " "), "A number that the objective logs."))
-    log = key == "loss" and min(min(line.y) for line in found) > 0
-    return {
-        "title": title,
-        "about": about + " Logarithmic." * log,
-        "chart": charts.line_chart(found, steps, f"{key} of {run}", log),
-        "ends": ", ".join(f"{line.y[-1]:.3g}" for line in found if not line.dashed),
-        "ema": ", ".join(f"{line.y[-1]:.3g}" for line in found if line.dashed),
-    }
 
 
 def _is_number(value: Any) -> bool:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 from jepa3d.layout import Layout
 from jepa3d.params import Params, slice_of
-from jepa3d.report import card, figures, maps, numbers, page, results, shapes, sources, terminal, text, training
+from jepa3d.report import card, numbers, page, pictures, shapes, sources, text
 from jepa3d.report import study as studies
 from jepa3d.report.content import Content, content
+from jepa3d.report.grid import csv_file
 from jepa3d.report.page import Pictures
+from jepa3d.report.pictures import Cloud
+from jepa3d.report.sources import Rows
 from jepa3d.report.study import Study
 from jepa3d.results import store
 
@@ -27,19 +27,19 @@ def report(params: Params, layout: Layout) -> None:
     study = studies.read(params, layout)
     store.stamp("report", slice_of(params.chosen), sources.files_of(params, layout))  # for the records
     found = content(params, study)
-    pictures = draw_shapes(params, layout)
-    drawn = plots(found, pictures)
+    drawn = draw_shapes(params, layout)
+    files = plots(found, drawn)
     model_card = card.card(found, layout)
-    rendered = page.render(found, pictures, model_card)
+    rendered = page.render(found, drawn, model_card)
     layout.plots.mkdir(parents=True, exist_ok=True)
-    for stale in set(PLOTS) - set(drawn):
+    for stale in set(PLOTS) - set(files):
         (layout.plots / stale).unlink(missing_ok=True)
-    for name, data in drawn.items():
+    for name, data in files.items():
         store.write_bytes(layout.plots / name, data)
-    store.write_text(layout.card, card.markdown(model_card) if model_card else "# No trained encoder in this study\n")
+    store.write_text(layout.card, card.file(model_card) if model_card else "# No trained encoder in this study\n")
     store.write_text(layout.report, rendered)
     store.write_json(layout.metrics, numbers.metrics(study))
-    terminal.show(found)
+    text.show(found)
 
 
 def draw_shapes(params: Params, layout: Layout) -> Pictures:
@@ -60,84 +60,61 @@ def draw_shapes(params: Params, layout: Layout) -> Pictures:
     )
 
 
-def plots(found: Content, pictures: Pictures) -> dict[str, bytes]:
+def plots(found: Content, drawn: Pictures) -> dict[str, bytes]:
     """results/plots/: the page's pictures and tables as files. What the study does not have is not written."""
     study = found.study
-    dots = {name: results.result_dots(study, name) for name in study.evals}
-    units = {name: results.axis_title(study, name) for name in study.evals}
-    drawn = {"results.csv": results_csv(study), "tables.md": text.markdown(found).encode()}
-    drawn |= {"tables.csv": _csv(text.csv_rows(found.tables))}
-    drawn |= {"scores.csv": _csv(sources.scores(study)), "curves.csv": _csv(sources.curves(study))}
+    files = {"results.csv": csv_file(results_csv(study)), "tables.md": text.markdown_file(found).encode()}
+    files |= {"tables.csv": csv_file(text.csv_rows(found.tables))}
+    files |= {"scores.csv": csv_file(sources.scores(study)), "curves.csv": csv_file(sources.curves(study))}
     if found.paired:
-        drawn["paired.csv"] = paired_csv(found)
-    chart = figures.results(dots, units)
-    drawn |= {"results.png": figures.encoded(chart), "results.svg": figures.encoded(chart, "svg")}
-    if lines := training.curve_lines(study):
-        titles = {key: title for key, (title, _) in training.MONITORS.items()}
-        drawn["curves.png"] = figures.encoded(figures.curves(lines, titles))
-    if chosen := page.judged(study):
-        name, run = chosen
-        outcomes = study.of(run, name)
-        picture = figures.confusion(numbers.confusion(outcomes), outcomes[0].classes, f"{run} on {name}, all seeds")
-        drawn |= {"confusion.png": figures.encoded(picture), "predictions.csv": predictions_csv(study, name, run)}
-    if planes := maps.planes(study):
-        drawn["map.png"] = figures.encoded(
-            figures.maps(
-                {run: plane.points for run, plane in planes.items()},
-                {run: plane.label for run, plane in planes.items()},
-                maps.map_names(study),
-            )
-        )
-    return drawn | cloud_pictures(found, pictures) | detail_pictures(found)
-
-
-def cloud_pictures(found: Content, pictures: Pictures) -> dict[str, bytes]:
-    drawn = {}
-    if pictures.masking:
-        clouds = [pictures.masking.patches, *pictures.masking.masks]
-        drawn["masks.png"] = figures.encoded(figures.clouds(clouds))
-    if pictures.tokens:
-        drawn["tokens.png"] = figures.encoded(figures.clouds(pictures.tokens.clouds))
-    parts = [
-        cloud._replace(title=f"{shape.title}: {cloud.title}")
-        for of in found.segmentations
-        for shape in of.shapes
-        for cloud in shape.clouds
-    ]
-    if parts:
-        drawn["parts.png"] = figures.encoded(figures.clouds(parts, across=3))
-    return drawn
-
-
-def detail_pictures(found: Content) -> dict[str, bytes]:
-    """What evaluations say beyond numbers."""
-    drawn = {}
-    if found.folds:
-        rows = {f"{of.name}: {of.metric}": of.rows for of in found.folds}
-        units = dict.fromkeys(rows, "accuracy of each fold, %")
-        drawn["folds.png"] = figures.encoded(figures.results(rows, units))
-    for name, curves, title in (
+        files["paired.csv"] = csv_file(paired_csv(found))
+    charts = [column.panel for group in found.groups for column in group.columns]
+    files |= {"results.png": pictures.file(charts, 2), "results.svg": pictures.file(charts, 2, "svg")}
+    if confused := page.confused(study):
+        files |= {"confusion.png": pictures.file([confused.panel], 1)}
+        files |= {"predictions.csv": csv_file(predictions_csv(study, confused.name, confused.run))}
+    if found.maps:
+        files["map.png"] = pictures.file([of.panel for of in found.maps], 3, legend=len(found.maps[0].names) <= 20)
+    for name, charts_of, title in (
+        ("curves.png", found.curves, ""),
+        ("folds.png", found.folds, ""),
         ("robustness.png", found.robustness, "severity; accuracy in %, mean over the seeds"),
         ("tuning.png", found.tunings, "epoch or step; score in %"),
     ):
-        panels = [(f"{of}: {one.title}", one) for of, each in curves.items() for one in each]
+        panels = [of.panel for each in charts_of.values() for of in each]
         if panels:
-            drawn[name] = figures.encoded(figures.lines(panels, min(5, len(panels)), title))
-    return drawn
+            files[name] = pictures.file(panels, 4, legend=name != "folds.png", title=title)
+    return files | cloud_pictures(found, drawn)
 
 
-def paired_csv(found: Content) -> bytes:
+def cloud_pictures(found: Content, drawn: Pictures) -> dict[str, bytes]:
+    clouds: dict[str, list[Cloud]] = {}
+    if drawn.masking:
+        clouds["masks.png"] = [drawn.masking.patches, *drawn.masking.masks]
+    if drawn.tokens:
+        clouds["tokens.png"] = [*drawn.tokens.clouds]
+    for of in found.segmentations:
+        for shape in of.shapes:
+            own = [cloud._replace(title=f"{shape.title}: {cloud.title}") for cloud in shape.clouds]
+            clouds.setdefault("parts.png", []).extend(own)
+    across = {"parts.png": 3}
+    return {
+        name: pictures.file([pictures.cloud(one) for one in of], across.get(name, 4)) for name, of in clouds.items()
+    }
+
+
+def paired_csv(found: Content) -> Rows:
     """The best run of every evaluation against the others, on the same test shapes."""
     rows = [["evaluation", "a", "b", "difference", "half_interval", "p_over_shapes", "seeds", "shapes"]]
-    for of in found.paired:
-        for pair in of["pairs"]:
+    for name, pairs in found.paired.items():
+        for pair in pairs:
             half = f"{pair.half:.6g}" if pair.seeds > 1 else ""
             cells = [f"{pair.difference:.6g}", half, f"{pair.p:.4g}", str(pair.seeds), str(pair.shapes)]
-            rows.append([of["name"], pair.a, pair.b, *cells])
-    return _csv(rows)
+            rows.append([name, pair.a, pair.b, *cells])
+    return rows
 
 
-def results_csv(study: Study) -> bytes:
+def results_csv(study: Study) -> Rows:
     """One row per run, evaluation and metric; the headline's with its 95 % interval."""
     rows = [["run", "evaluation", "metric", "mean", "std", "n", "low", "high", *(f"seed{s}" for s in study.seeds)]]
     for run, of_run in numbers.metrics(study).items():
@@ -147,20 +124,13 @@ def results_csv(study: Study) -> bytes:
                 cells = [found["mean"], found["std"], found["n"], found.get("low"), found.get("high")]
                 cells += [of.get(seed) for seed in study.seeds]
                 rows.append([run, name, key, *("" if value is None else f"{value:.6g}" for value in cells)])
-    return _csv(rows)
+    return rows
 
 
-def predictions_csv(study: Study, name: str, run: str) -> bytes:
+def predictions_csv(study: Study, name: str, run: str) -> Rows:
     """Every test prediction by class name: `dvc plots` draws its own confusion matrix from it."""
     rows = [["seed", "id", "truth", "predicted"]]
     for seed, found in study.outcomes[run][name].items():
-        assert found.predicted is not None  # `judged` chose it for that
-        for shape, truth, predicted in zip(found.ids, found.truth, found.predicted, strict=True):
+        for shape, truth, predicted in zip(found.ids, found.truth, found.predicted or (), strict=True):
             rows.append([str(seed), shape, found.classes[truth], found.classes[predicted]])
-    return _csv(rows)
-
-
-def _csv(rows: list[list[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
+    return rows

@@ -10,7 +10,8 @@ import pytest
 
 from jepa3d import project
 from jepa3d.params import Params
-from jepa3d.report import ablations, published, recipes, tables, text
+from jepa3d.report import ablations, document, published, recipes, tables, text
+from jepa3d.report.grid import plain
 from jepa3d.report.published import ABSTRACT, DOCUMENT, OURS
 from jepa3d.report.study import Study
 from jepa3d.results.finding import PREDICTED, Details, Finding, share
@@ -95,7 +96,9 @@ def test_without_any_run_every_line_is_there_and_nothing_is_ours(params):
     found = tables.tables(params, study(params))
     assert [table.name for table in found] == ["classification", "few_shot", "parts", "frozen"]
     assert all(table.run == 0 and table.lines > 0 for table in found)
-    assert all(cells[-1] == "not run" for table in found for s in table.sections for cells in text.document_lines(s))
+    lines = [row for table in found for row in document.document_grid(table).rows if row.mark != "section"]
+    assert len(lines) == sum(table.lines for table in found)
+    assert all(plain(row.cells[-1]) == "not run" for row in lines)
 
 
 def test_the_documents_run_stands_beside_the_documents_number(params):
@@ -195,7 +198,7 @@ def test_the_block_ablation_holds_each_row_against_the_others(params):
     assert ours.verdicts[DOCUMENT].word == "inconclusive"
     assert "M = 4 (86.8)" in ours.verdicts[DOCUMENT].why
     assert "M = 2" not in ours.verdicts[DOCUMENT].why
-    assert [row.said for row in ratio.rows] == [said for *_, said in published.ABLATION_RATIO]
+    assert [row.said for row in ratio.rows] == [claim.said for claim in published.ABLATION_RATIO]
     assert (ratio.run, reconstruction.run) == (0, 0)
 
 

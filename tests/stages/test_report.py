@@ -23,7 +23,7 @@ from jepa3d.layout import Layout
 from jepa3d.ops.geometry import farthest_point_sample, gather, knn
 from jepa3d.params import Params
 from jepa3d.problem import Problem
-from jepa3d.report import charts, numbers, shapes, study
+from jepa3d.report import numbers, pictures, shapes, study
 from jepa3d.results import finding as findings
 from jepa3d.results import store
 from jepa3d.results.finding import (
@@ -189,11 +189,10 @@ def test_one_seed_has_no_spread():
 def test_the_page_has_every_run_and_every_protocol(forged):
     text = text_of(forged)
     for run in ("jepa", "plain"):
-        assert f"<b>{run}</b>" in text
+        assert f'<div class="run"><span class="value">{run}</span>' in text
     for name in ("probe", "near"):
         assert f"the forged protocol of {name}" in text
-    assert "75.0</span>" in text  # jepa's mean
-    assert "± 11.8" in text  # its std: 100 sqrt(2) / 12
+    assert "75.0 ± 11.8</span>" in text  # jepa's mean and std: 100 sqrt(2) / 12
     assert "features without learning" in text
     assert "forged by hand" in text
 
@@ -216,12 +215,15 @@ def test_a_metric_that_nobody_here_knows_is_shown_by_what_it_says_of_itself(tmp_
         stage.report(params, layout)
     text = text_of((params, layout))
     assert "error, radii" in text
-    jepa, plain = (next(row for row in text.split("<tr>") if f"<b>{run}</b>" in row) for run in ("jepa", "plain"))
-    assert re.search(r'<td class="number best"><span class="value"[^>]*>0.2505</span>', jepa)
-    assert re.search(r'<td class="number "><span class="value"[^>]*>0.7505</span>', plain)
-    assert re.search(r'what a guess scores</span></td><td class="number">33.3</td><td class="number">0.9</td>', text)
+    jepa, plain = (
+        next(row for row in text.split("<tr>") if f">{run}</span><small>" in row) for run in ("jepa", "plain")
+    )
+    assert re.search(r'<div class="best"><span class="value"[^>]*>0.2505 ± 0.0007071</span>', jepa)
+    assert re.search(r'<div><span class="value"[^>]*>0.7505 ± 0.0007071</span>', plain)
+    chance = next(row for row in text.split("<tr") if "what a guess scores" in row)
+    assert re.findall(r'<span class="value">([^<]*)</span>', chance) == ["chance", "33.3", "0.9"]
     assert "<b>jepa</b> has the lowest mean, 0.2505" in text
-    assert re.search(r"<td>epoch, epochs</td><td class=\"number\">7 ± 0</td>", text)
+    assert re.search(r"epoch, epochs</span>.*?>7 ± 0</span>", text)
     assert "0.2505 ± 0.0007071" in printed.getvalue()
     assert json.loads(layout.metrics.read_text())["jepa"]["near"]["error"]["mean"] == pytest.approx(0.2505)
 
@@ -264,7 +266,7 @@ def test_on_public_data_ours_stand_among_the_published_numbers(tmp_path, monkeyp
     assert "Not comparable with any publication:</b> near." in text  # nobody reports k-NN
     table = re.search(r"Theirs:</b> ModelNet40, linear SVM.*?</table>", text, re.DOTALL)[0]
     assert "C tuned on test" in table
-    methods = re.findall(r"<tr[^>]*><td>([^<]*)</td>", table)
+    methods = re.findall(r'<tr[^>]*><td><div><span class="value">([^<]*)</span>', table)
     assert methods[:3] == ["plain", "jepa", "Point-BERT"]  # 41.7, 75.0, 87.4
     assert methods[-1] == "Point-JEPA"
 
@@ -303,9 +305,9 @@ def test_what_a_training_cost_is_no_step_of_it(tmp_path):
 
 def test_every_curve_is_drawn_unknown_ones_too_and_an_empty_one_says_so(forged):
     text = text_of(forged)
-    assert 'aria-label="odd_number of jepa"' in text
-    assert 'aria-label="knn of jepa"' in text
-    assert 'aria-label="knn_target of jepa"' not in text  # the EMA twin is a dashed line in the same chart
+    assert 'aria-label="jepa: odd number"' in text
+    assert 'aria-label="jepa: Online k-NN"' in text
+    assert "knn target" not in text  # the EMA twin is a dashed line in the same chart
     assert "seed 1, EMA: ends at 0.5" in text
     assert "nothing was trained: no curve" in text
 
@@ -356,8 +358,8 @@ def ragged(tmp_path_factory) -> tuple[Layout, str]:
 
 def test_what_is_no_part_of_the_study_is_a_dash_with_a_footnote(ragged):
     text = ragged[0].report.read_text(encoding="utf-8")
-    plain = next(row for row in text.split("<tr>") if "<b>plain</b>" in row)
-    assert plain.count('<td class="number gap">–</td>') == len(DETAILS)
+    plain = next(row for row in text.split("<tr>") if ">plain</span><small>" in row)
+    assert plain.count('<div class="gap"><span class="value">–</span>') == len(DETAILS)
     assert "– : not part of this study." in text
     metrics = json.loads(ragged[0].metrics.read_text())
     assert list(metrics["plain"]) == ["probe", "near"]
@@ -366,8 +368,9 @@ def test_what_is_no_part_of_the_study_is_a_dash_with_a_footnote(ragged):
 
 def test_fewer_seeds_are_said_beside_the_number(ragged):
     text = ragged[0].report.read_text(encoding="utf-8")
-    jepa = next(row for row in text.split("<tr>") if "<b>jepa</b>" in row)
-    assert jepa.count("n = 1") == len(DETAILS)
+    jepa = next(row for row in text.split("<tr>") if ">jepa</span><small>" in row)
+    assert jepa.count("(n = 1)") == len(DETAILS)
+    assert jepa.count('"best"') == 2  # the best of one seed is not marked
 
 
 def test_a_study_with_everything_has_every_plot(ragged):
@@ -376,9 +379,10 @@ def test_a_study_with_everything_has_every_plot(ragged):
 
 def test_the_honest_choice_of_the_epoch_comes_first_and_the_peers_is_marked(ragged):
     text = ragged[0].report.read_text(encoding="utf-8")
-    head = re.search(r"<tr><th>tuned.*?</tr>", text, re.DOTALL)[0]
-    assert re.findall(r"<th[^>]*>([a-z ]+)<small>", head) == ["tuned", "honest", "last epoch", "best epoch"]
-    assert '<th class="number suspect">best epoch<small>chosen on the test split' in head
+    section = text[text.index("several ways to choose its epoch") :]
+    head = re.search(r"<thead>.*?</thead>", section, re.DOTALL)[0]
+    assert re.findall(r'"value">([a-z ]+)<', head) == ["tuned", "honest", "last epoch", "best epoch"]
+    assert '<div class="suspect"><span class="value">best epoch</span><small>chosen on the test split' in head
 
 
 def test_the_terminal_shows_the_studys_tables_and_the_documents(ragged):
@@ -505,17 +509,7 @@ def test_values_at_a_centre_are_that_centres_own():
     assert shapes.interpolate(centres, centres, values)[:, 0].tolist() == pytest.approx([1, 2, 3], abs=1e-6)
 
 
-def test_ticks_are_round_and_cover_the_values():
-    assert charts.ticks(0.13, 0.87, 4) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert charts.ticks(5.0, 5.0, 4)[0] <= 5.0 <= charts.ticks(5.0, 5.0, 4)[-1]
-
-
-def test_logarithmic_ticks_are_powers_of_two_around_the_values():
-    assert charts.doublings(5.2, 47.0) == [4.0, 8.0, 16.0, 32.0, 64.0]
-    assert charts.doublings(4.0, 4.0) == [4.0, 8.0]
-
-
 def test_a_long_line_is_averaged_in_equal_bins():
-    thin = charts.thinned(charts.Line("a", range(1000), [1.0, 3.0] * 500), most=100)
+    thin = pictures.thinned(pictures.Line("a", range(1000), [1.0, 3.0] * 500), most=100)
     assert len(thin.x) == 100
     assert set(thin.y) == {2.0}
