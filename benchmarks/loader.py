@@ -15,14 +15,14 @@ from common import arguments, show
 
 from jepa3d.params import Execution, Fit
 from jepa3d.results import store
-from jepa3d.train.batches import InMemory, Lanes, Part, Streamed, open_training
+from jepa3d.train.batches import InMemory, Lanes, Streamed, Subset, open_training
 
 BATCH = 128
 FIT = Fit(steps=1, batch=BATCH)
 LANES = Lanes.of(BATCH)._replace(window=2)  # so that the set is many times what is in memory
 
 
-def forge(folder: Path, shapes: int) -> Part:
+def forge(folder: Path, shapes: int) -> Subset:
     """A data set of 1024 points and 64 x 32 patches, written in blocks."""
     random = np.random.default_rng(0)
     canonical, patches = folder / "canonical.h5", folder / "patches.h5"
@@ -37,7 +37,7 @@ def forge(folder: Path, shapes: int) -> Part:
             stop = min(start + 1000, shapes)
             data["points"][start:stop] = points[: stop - start]
             cache["neighbour"][start:stop] = neighbour[: stop - start]
-    return Part(canonical, patches, np.arange(shapes))
+    return Subset(canonical, patches, np.arange(shapes))
 
 
 def epoch(source: InMemory | Streamed) -> tuple[float, float]:
@@ -56,10 +56,10 @@ def peak(start: bool = False) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def measure(part: Part, stream: bool) -> tuple[float, float, float]:
+def measure(subset: Subset, stream: bool) -> tuple[float, float, float]:
     """In a process of its own: the rates of an epoch, and the MB of memory that it added."""
     before = peak(start=True)
-    source = Streamed([part], LANES) if stream else open_training([part], FIT, Execution(memory_gb=1e3), "fit")
+    source = Streamed([subset], LANES) if stream else open_training([subset], FIT, Execution(memory_gb=1e3), "fit")
     if isinstance(source, InMemory):
         epoch(source)
     return *epoch(source), peak() - before
@@ -69,10 +69,10 @@ def main() -> None:
     options = arguments(__doc__ or "", shapes=(20_000, "shapes"))
     rows = []
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, max_tasks_per_child=1) as pool:
-        part = forge(Path(folder), options.shapes)
-        size = sum(path.stat().st_size for path in (part.canonical, part.patches)) / 1e6
+        subset = forge(Path(folder), options.shapes)
+        size = sum(path.stat().st_size for path in (subset.canonical, subset.patches)) / 1e6
         for name, stream in (("in RAM", False), ("streamed", True)):
-            rows.append([name, size, *pool.submit(measure, part, stream).result()])
+            rows.append([name, size, *pool.submit(measure, subset, stream).result()])
     columns = ["source", "set in MB", "shapes per CPU-second", "shapes per second", "memory added in MB"]
     show(f"Batches of {BATCH}; {LANES.number} lanes with windows of {LANES.window} blocks", columns, rows, options.out)
 

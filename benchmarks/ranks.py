@@ -33,7 +33,8 @@ def train(settings: dict[str, Any]) -> dict[str, float]:
     from jepa3d.objectives import jepa
     from jepa3d.params import Augment, Execution, Fit
     from jepa3d.train import distributed, loop
-    from jepa3d.train.batches import Arrays, InMemory, Stream
+    from jepa3d.train.batches import Arrays, Batching, InMemory, Stream
+    from jepa3d.train.objective import Setup
 
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(0)
@@ -54,10 +55,10 @@ def train(settings: dict[str, Any]) -> dict[str, float]:
             marks.append((time.perf_counter(), time.process_time()))
 
     with distributed.joined() as world, tempfile.TemporaryDirectory() as folder:
-        stream = Stream(source, count, 1, Augment(), rank=world.rank, ranks=world.size)
-        objective = Timed(jepa.Config(), model, 0)
+        stream = Stream(source, Batching(count, Augment()), 1, world=world)
+        objective = Timed(jepa.Config(), Setup(model))
         loop.save = lambda *state: None  # the checkpoint at the end is not measured, and large
-        loop.run(loop.Training(objective, stream, length, 2, Path(folder), "", "", execution=how, world=world))
+        loop.run(loop.Training(objective, stream, length, 2, loop.Job(Path(folder), "", "", world, how)))
     (begin, cpu), (end, cpu_end) = marks[WARM_UP - 1], marks[-1]
     return {"seconds": end - begin, "cpu": cpu_end - cpu}
 
@@ -66,7 +67,7 @@ def measure(size: int, settings: dict[str, Any]) -> dict[str, float]:
     """The same of a training on `size` ranks: the slowest rank's seconds, all ranks' CPU seconds."""
     threads = 2 // size
     with tempfile.TemporaryDirectory() as folder:
-        common = {"WORLD_SIZE": str(size), "JEPA3D_MEET": f"{folder}/meet", "OMP_NUM_THREADS": str(threads)}
+        common = {"WORLD_SIZE": str(size), "JEPA3D_RENDEZVOUS": f"{folder}/rendezvous", "OMP_NUM_THREADS": str(threads)}
         command = [sys.executable, __file__, "--rank", json.dumps(settings | {"threads": threads})]
         running = [
             subprocess.Popen(

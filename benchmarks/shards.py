@@ -19,13 +19,13 @@ from common import arguments, show
 from loader import peak
 
 from jepa3d.results import store
-from jepa3d.train.batches import Lanes, Part, Streamed
+from jepa3d.train.batches import Lanes, Streamed, Subset
 
 BATCH, SHARDS, POINTS, PATCHES, SIZE = 1024, 16, 1024, 64, 32
 READ = 200_000  # shapes of the largest set that are read
 
 
-def forge(folder: Path, shapes: int, written: bool) -> Part:
+def forge(folder: Path, shapes: int, written: bool) -> Subset:
     """A set whose patches are in shards; `label` counts its shapes."""
     canonical, patches = folder / f"{shapes}.h5", folder / f"{shapes}.patches.h5"
     random = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def forge(folder: Path, shapes: int, written: bool) -> Part:
             fill(part.create_dataset("centre", (count, PATCHES), np.uint16), random, written)
             fill(part.create_dataset("neighbour", (count, PATCHES, SIZE), np.uint16), random, written)
     store.join_h5(patches, shards, {})
-    return Part(canonical, patches, np.arange(shapes))
+    return Subset(canonical, patches, np.arange(shapes))
 
 
 def fill(data: h5py.Dataset, random: np.random.Generator, written: bool) -> None:
@@ -49,10 +49,10 @@ def fill(data: h5py.Dataset, random: np.random.Generator, written: bool) -> None
         data[start : start + len(block)] = block[: len(data) - start]
 
 
-def read(part: Part, lanes: Lanes, rank: int, ranks: int) -> tuple[float, float, int]:
+def read(subset: Subset, lanes: Lanes, rank: int, ranks: int) -> tuple[float, float, int]:
     """In a process of its own: MB added, shapes a CPU-second, and how many shapes were read from the files."""
     before = peak(start=True)
-    source = Streamed([part], lanes)
+    source = Streamed([subset], lanes)
     counted = 0
     reader, plainly = source.readers[0], source.readers[0].read
 
@@ -71,12 +71,12 @@ def read(part: Part, lanes: Lanes, rank: int, ranks: int) -> tuple[float, float,
     return peak() - before, given / (time.process_time() - begin), counted
 
 
-def covered(part: Part, lanes: Lanes, ranks: int) -> bool:
+def covered(subset: Subset, lanes: Lanes, ranks: int) -> bool:
     """Whether the ranks together are given every shape of the second epoch exactly once."""
-    count, share = len(part.rows), BATCH // ranks
+    count, share = len(subset.rows), BATCH // ranks
     seen = np.zeros(count, np.uint8)
     for rank in range(ranks):
-        source = Streamed([part], lanes)
+        source = Streamed([subset], lanes)
         for start in range(count // BATCH * BATCH, 2 * count, BATCH):
             epochs, index = source.members(0, start + rank * share, start + (rank + 1) * share)
             np.add.at(seen, index[epochs == 1], 1)
@@ -96,12 +96,12 @@ def main() -> None:
     sets = [(options.shapes // 4, True), (options.shapes, True), (options.many, False)]
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, max_tasks_per_child=1) as pool:
         for shapes, written in sets:
-            part = forge(Path(folder), shapes, written)
+            subset = forge(Path(folder), shapes, written)
             size = shapes * (POINTS * 12 + PATCHES * 2 + PATCHES * SIZE * 2 + 8) / 1e6
             for ranks in (1, options.ranks) if written else (options.ranks,):
-                found = [pool.submit(read, part, lanes, rank, ranks).result() for rank in range(ranks)]
+                found = [pool.submit(read, subset, lanes, rank, ranks).result() for rank in range(ranks)]
                 memory, rate, counted = zip(*found, strict=True)
-                exact = pool.submit(covered, part, lanes, ranks).result()
+                exact = pool.submit(covered, subset, lanes, ranks).result()
                 of_all = [f"{100 * count / min(shapes, READ):.0f}" for count in counted]
                 rows.append([shapes, size, ranks, max(memory), min(rate) if written else "-", "/".join(of_all), exact])
     columns = ["shapes", "set in MB", "ranks", "MB added, most of a rank", "shapes per CPU-second, least of a rank"]

@@ -29,7 +29,8 @@ from jepa3d.ops.geometry import fps_numba, gather, knn_numba
 from jepa3d.ops.masking import pack
 from jepa3d.params import Augment, Fit
 from jepa3d.train import loop
-from jepa3d.train.batches import Arrays, Batch, InMemory, Stream
+from jepa3d.train.batches import Arrays, Batch, Batching, InMemory, Stream
+from jepa3d.train.objective import Setup
 
 # multiply-adds of Algorithm 1 a sample, forward and backward, tokens for every patch: see docs/method.md
 GFLOP_PER_SAMPLE = 17.3
@@ -54,11 +55,11 @@ class Reference(jepa.Objective):
     """The same objective with the plain tokenizer and the plain EMA."""
 
     def __init__(self, model: transformer.Config) -> None:
-        super().__init__(jepa.Config(), model, 0)
+        super().__init__(jepa.Config(), Setup(model))
         self.encoder.tokenizer = ConvTokenizer(model.width)
         self.target = copy.deepcopy(self.encoder).requires_grad_(False).eval()
 
-    def forward(self, batch: Batch) -> jepa.Loss:
+    def forward(self, batch: Batch, progress: float = 0.0) -> jepa.Loss:
         patches = batch.patches()
         mask = self.draw_mask(patches.centres, batch)
         (c_at, c_valid), (t_at, t_valid) = pack(mask.context), pack(mask.target)
@@ -144,13 +145,13 @@ def main() -> None:
     assert model.width == 384
 
     def stream() -> Stream:
-        return Stream(InMemory(arrays), options.batch, 0, augmentation, None, device)
+        return Stream(InMemory(arrays), Batching(options.batch, augmentation), 0, device)
 
     candidates = {
         "plain reference": make_step(Reference(model), stream(), settings, fused=False),
-        "jepa3d, tokenize: all": make_step(jepa.Objective(jepa.Config(), model, 0), stream(), settings, fused=True),
+        "jepa3d, tokenize: all": make_step(jepa.Objective(jepa.Config(), Setup(model)), stream(), settings, fused=True),
         "jepa3d, tokenize: used": make_step(
-            jepa.Objective(jepa.Config(tokenize="used"), model, 0), stream(), settings, fused=True
+            jepa.Objective(jepa.Config(tokenize="used"), Setup(model)), stream(), settings, fused=True
         ),
     }
     best = dict.fromkeys(candidates, float("inf"))

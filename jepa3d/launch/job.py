@@ -137,7 +137,7 @@ class Job:
             "RANK": str(rank.number),
             "WORLD_SIZE": str(rank.size),
             "LOCAL_RANK": str(rank.local),
-            "JEPA3D_MEET": str(self.place.folder / f"meet-{rank.job}-{life}"),
+            "JEPA3D_RENDEZVOUS": str(self.place.folder / f"rendezvous-{rank.job}-{life}"),
             "JEPA3D_JOB": self.where,
         }
         if self.gpu:

@@ -31,7 +31,7 @@ NO_LIMIT = 10**6  # time-outs that submitit lets pass: with limits of minutes it
 def submit(work: Work, where: Where, cluster: Cluster, lock: int) -> dict[str, Any]:
     """Have the helper submit the job; it keeps the lock even if this process is killed. Returns the new record."""
     place = work.place
-    for old in (*place.folder.glob("end*.json"), *place.folder.glob("meet-*"), place.record):
+    for old in (*place.folder.glob("end*.json"), *place.folder.glob("rendezvous-*"), place.record):
         old.unlink(missing_ok=True)
     store.write_text(place.params, work.source.read_text(encoding="utf-8"))
     wanted = {

@@ -23,7 +23,7 @@ from jepa3d.ops.masking import Mask, draws_needed, pack, sample
 from jepa3d.ops.schedule import cosine
 from jepa3d.params import Fraction, FrozenModel, Model
 from jepa3d.train.batches import Batch
-from jepa3d.train.objective import Base, Loss
+from jepa3d.train.objective import Base, Loss, Setup
 
 Share = tuple[Fraction, Fraction]
 
@@ -77,10 +77,10 @@ def unfit(settings: Config, model: Model) -> str | None:
 
 
 class Objective(Base):
-    def __init__(self, settings: Config, model: Model, classes: int) -> None:
+    def __init__(self, settings: Config, setup: Setup) -> None:
         super().__init__()
         self.settings = settings
-        encoder = build(model)
+        encoder = build(setup.model)
         assert isinstance(encoder, Separable)
         self.encoder = encoder
         self.predictor = Predictor(settings.predictor, encoder.width, encoder.heads)
@@ -95,7 +95,7 @@ class Objective(Base):
         self.target.eval()
         return self
 
-    def forward(self, batch: Batch) -> Loss:
+    def forward(self, batch: Batch, progress: float = 0.0) -> Loss:
         """Algorithm 1, lines 4 to 20."""
         patches = batch.patches()
         mask = self.draw_mask(patches.centres, batch)
@@ -210,12 +210,14 @@ def smooth_l1(predicted: Float[Tensor, "B T D"], target: Float[Tensor, "B T D"],
     return F.smooth_l1_loss(predicted, target, beta=beta, reduction="none").sum(-1)
 
 
-def angle(predicted: Float[Tensor, "B T D"], target: Float[Tensor, "B T D"], beta: float) -> Float[Tensor, "B T"]:
+def cosine_distance(
+    predicted: Float[Tensor, "B T D"], target: Float[Tensor, "B T D"], beta: float
+) -> Float[Tensor, "B T"]:
     """1 - cosine similarity: the paper's loss, as secondary sources have it."""
     return 1.0 - F.cosine_similarity(predicted, target, dim=-1)
 
 
-DISTANCES = {"mse": squared, "smooth_l1": smooth_l1, "cosine": angle}
+DISTANCES = {"mse": squared, "smooth_l1": smooth_l1, "cosine": cosine_distance}
 
 
 def mean_over_targets(distance: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:

@@ -17,9 +17,9 @@ from torch import nn
 
 from jepa3d.encoders import build
 from jepa3d.nets.encoder import Encoder
-from jepa3d.params import FrozenModel, Model
+from jepa3d.params import FrozenModel
 from jepa3d.train.batches import Batch
-from jepa3d.train.objective import Base
+from jepa3d.train.objective import Base, Setup
 
 
 class Config(FrozenModel):
@@ -28,10 +28,10 @@ class Config(FrozenModel):
 
 
 class Objective(Base):
-    def __init__(self, settings: Config, model: Model, classes: int) -> None:
+    def __init__(self, settings: Config, setup: Setup) -> None:
         super().__init__()
         self.clouds = settings.clouds
-        self.encoder = build(model)
+        self.encoder = build(setup.model)
 
     def encoders(self) -> dict[str, Encoder]:
         return {"context": self.encoder}

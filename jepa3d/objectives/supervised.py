@@ -13,7 +13,7 @@ from jepa3d.nets.encoder import Encoder
 from jepa3d.params import FrozenModel, Model
 from jepa3d.problem import Problem
 from jepa3d.train.batches import Batch
-from jepa3d.train.objective import Base, Loss
+from jepa3d.train.objective import Base, Loss, Setup
 
 
 class Config(FrozenModel):
@@ -29,22 +29,22 @@ def unfit(settings: Config, model: Model) -> str | None:
 class Objective(Base):
     """Cross-entropy of a linear head on the pooled feature."""
 
-    def __init__(self, settings: Config, model: Model, classes: int) -> None:
+    def __init__(self, settings: Config, setup: Setup) -> None:
         super().__init__()
-        if classes < 2:
+        if setup.classes < 2:
             raise Problem(
                 "supervised training needs labelled data of at least two classes",
-                f"the run's data has {classes}",
+                f"the run's data has {setup.classes}",
                 "give the run labelled data, or another objective",
             )
         self.smoothing = settings.smoothing
-        self.encoder = build(model)
-        self.head = nn.Linear(self.encoder.features, classes)
+        self.encoder = build(setup.model)
+        self.head = nn.Linear(self.encoder.features, setup.classes)
 
     def encoders(self) -> dict[str, Encoder]:
         return {"context": self.encoder}
 
-    def forward(self, batch: Batch) -> Loss:
+    def forward(self, batch: Batch, progress: float = 0.0) -> Loss:
         logits = self.head(self.encoder.pool(self.encoder(batch.patches())))
         correct = (logits.argmax(1) == batch.label).float().mean()
         total = F.cross_entropy(logits.float(), batch.label, label_smoothing=self.smoothing)

@@ -192,10 +192,12 @@ class Fit(FrozenModel):
     batch: PositiveInt = 128  # over all ranks
     accumulate: PositiveInt = 1
     lr: PositiveFloat = 1.5e-4
-    lr_final: NonNegativeFloat = 0.0
+    lr_final: NonNegativeFloat = 0.0  # where the cosine ends
+    horizon: Annotated[float, Field(ge=1.0)] = 1.0  # the cosine's length in those of the training: 4/3 cuts it at 3/4
     warmup_steps: NonNegativeInt | None = None  # at most one of the two
     warmup_epochs: NonNegativeFloat | None = None
     weight_decay: NonNegativeFloat = 0.05
+    decay: Literal["matrices", "all"] = "matrices"  # matrices: not biases, norms and tokens
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     clip: PositiveFloat | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on GPUs, fp32 on CPUs

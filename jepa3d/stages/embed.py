@@ -27,7 +27,7 @@ def embed(params: Params, layout: Layout, run: str, dataset: str, seed: int) -> 
     weights = layout.encoder(run, seed)
     stamp = store.stamp("embed", {"run": run, "dataset": dataset, "seed": seed}, [canonical, patches, weights])
     source = batches.open_shapes(
-        [batches.Part(canonical, patches, batches.split_rows(canonical, None))], params.execution.of_run(run).memory
+        [batches.Subset(canonical, patches, batches.split_rows(canonical, None))], params.execution.of_run(run).memory
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     first = pretrained.load(weights)

@@ -91,7 +91,7 @@ def evaluate(params: Params, layout: Layout, run: str, name: str, seed: int, par
             found = _in_one_go(asked, world)
             if world.first:
                 _write(asked, found)
-            world.wait()  # a job is over when its first rank has written
+            world.barrier()  # a job is over when its first rank has written
     else:
         _write(asked, {"features": _on_features, "encoder": _from_parts}[asked.task.NEEDS](asked))
 

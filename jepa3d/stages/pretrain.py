@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,37 @@ from jepa3d.results import resume, store
 from jepa3d.seeds import derive
 from jepa3d.train import batches, distributed, loop
 from jepa3d.train.monitor import Watch, warning
-from jepa3d.train.objective import Base
+from jepa3d.train.objective import Base, Setup
+
+
+class Asked(NamedTuple):
+    """One seed of one run."""
+
+    params: Params
+    layout: Layout
+    run: str
+    seed: int
+
+    @property
+    def entry(self) -> Run:
+        entry: Run = self.params.pick("runs", self.run)
+        return entry
+
+    @property
+    def scheme(self) -> Scheme:
+        scheme: Scheme = self.params.pick("patches", self.entry.patches)
+        return scheme
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the training depends on, beside its inputs."""
+        return run_slice(self.params, self.run) | {"seed": self.seed}
+
+    def inputs(self) -> list[Path]:
+        probe = self.entry.monitor.probe
+        read = dict.fromkeys([*self.entry.data, *([probe] if probe else [])])
+        layout, scheme = self.layout, self.entry.patches
+        return [path for data in read for path in (layout.canonical(data), layout.patches(scheme, data))]
 
 
 def pretrain(params: Params, layout: Layout, run: str, seed: int) -> None:
@@ -36,78 +66,65 @@ def pretrain(params: Params, layout: Layout, run: str, seed: int) -> None:
     One of several ranks where the environment says so: the first one alone hashes, monitors, finishes and publishes.
     """
     with distributed.joined() as world:
-        _pretrain(params, layout, run, seed, world)
-        world.wait()  # a job is over when its first rank has published
+        _pretrain(Asked(params, layout, run, seed), world)
+        world.barrier()  # a job is over when its first rank has published
 
 
-def _pretrain(params: Params, layout: Layout, run: str, seed: int, world: distributed.World) -> None:
-    entry: Run = params.pick("runs", run)
-    model, scheme = params.model(entry.model), params.pick("patches", entry.patches)
-    read = dict.fromkeys([*entry.data, *([entry.monitor.probe] if entry.monitor.probe else [])])
-    inputs = [path for data in read for path in (layout.canonical(data), layout.patches(entry.patches, data))]
-    settings = run_slice(params, run) | {"seed": seed}
-    stamp = store.stamp("pretrain", settings, inputs if world.first else [])
+def _pretrain(asked: Asked, world: distributed.World) -> None:
+    layout, entry, seed = asked.layout, asked.entry, asked.seed
+    stamp = store.stamp("pretrain", asked.settings, asked.inputs() if world.first else [])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    torch.manual_seed(derive(seed, "weights"))  # not of the run: runs with one seed start from the same encoder
-    plugin = plugins.find(objectives, entry.objective.kind)
-    options = plugin_config(objectives, entry.objective.options(), f"runs.{run}.objective", params.source)
-    objective = plugin.Objective(options, model, label_count(layout, entry)).to(device)
-    execution = params.execution.of_run(run)
-    source = batches.open_training(training_parts(layout, entry), entry.fit, execution, f"runs.{run}.fit")
-
-    def stream_of(rank: int, size: int) -> batches.Stream:
-        parts = entry.fit.accumulate
-        return batches.Stream(
-            source,
-            entry.fit.batch,
-            derive(seed, "stream"),
-            entry.augment,
-            scheme.live_levels,
-            device,
-            parts,
-            rank,
-            size,
-        )
-
-    watch = watched(layout, entry, seed, device) if world.first else None
-    training = loop.Training(
-        objective=objective,
-        stream=stream_of(world.rank, world.size),
-        fit=entry.fit,
-        seed=derive(seed, "fit"),
-        state=layout.state(run, seed),
-        label=f"{run} seed {seed}",
-        fingerprint=_fingerprint(settings, stamp["inputs"]),
-        watch=None if watch is None else lambda: _look(watch, objective),
-        watch_every=execution.monitor_every,
-        execution=execution,
-        board=layout.board(run, seed),
-        world=world,
+    objective = _objective(asked, world).to(device)
+    execution = asked.params.execution.of_run(asked.run)
+    source = batches.open_training(subsets(layout, entry), entry.fit, execution, f"runs.{asked.run}.fit")
+    batching = batches.Batching.of(entry.fit, entry.augment, asked.scheme)
+    stream = batches.Stream(source, batching, derive(seed, "stream"), device, world)
+    job = loop.Job(
+        layout.state(asked.run, seed),
+        _fingerprint(stamp["settings"], stamp["inputs"]),
+        f"{asked.run} seed {seed}",
+        world,
+        execution,
+        layout.board(asked.run, seed),
     )
+    training = loop.Training(objective, stream, entry.fit, derive(seed, "fit"), job)
+    if world.first:
+        watch = watched(layout, entry, seed, device)
+        training.watch = loop.Watch(lambda: _look(watch, objective), execution.monitor_every)
     begin = time.monotonic()
     loop.run(training)
     if world.first:
-        objective.finish(stream_of(0, 1).batches())
-        seconds = time.monotonic() - begin
-        publish(layout, run, seed, objective, scheme, stamp, training.curve, seconds, world.size)
+        objective.finish(batches.Stream(source, batching, derive(seed, "stream"), device).batches())
+        cost = {"seconds": round(time.monotonic() - begin, 1), "threads": torch.get_num_threads(), "ranks": world.size}
+        publish(asked, objective, stamp, {**cost, "device": _device_name()})
 
 
-def training_parts(layout: Layout, entry: Run) -> list[batches.Part]:
+def _objective(asked: Asked, world: distributed.World) -> Base:
+    """The run's objective with its first weights."""
+    params, entry = asked.params, asked.entry
+    plugin = plugins.find(objectives, entry.objective.kind)
+    options = plugin_config(objectives, entry.objective.options(), f"runs.{asked.run}.objective", params.source)
+    torch.manual_seed(derive(asked.seed, "weights"))  # not of the run: runs with one seed start from the same encoder
+    made: Base = plugin.Objective(
+        options, Setup(params.model(entry.model), asked.scheme, label_count(asked.layout, entry), world)
+    )
+    return made
+
+
+def subsets(layout: Layout, entry: Run) -> list[batches.Subset]:
     """The train split of every data set of a run; a test shape is never seen, not even without its label."""
-    parts = []
+    made = []
     for data in entry.data:
         canonical = layout.canonical(data)
-        rows = batches.split_rows(canonical, "train")
-        parts.append(batches.Part(canonical, layout.patches(entry.patches, data), rows))
-    parts = [part for part in parts if len(part.rows)]
-    if not parts:
+        if len(rows := batches.split_rows(canonical, "train")):
+            made.append(batches.Subset(canonical, layout.patches(entry.patches, data), rows))
+    if not made:
         raise Problem(
             f"{', '.join(entry.data)}: no shapes to train on",
             "training uses the train split only, and it is empty",
             "give the run data with a train split",
         )
-    return parts
+    return made
 
 
 def label_count(layout: Layout, entry: Run) -> int:
@@ -128,45 +145,36 @@ def watched(layout: Layout, entry: Run, seed: int, device: torch.device) -> Watc
         )
     count = min(entry.monitor.shapes, len(rows))
     chosen = np.sort(np.random.default_rng(derive(seed, "watch")).choice(rows, count, replace=False))
-    source = batches.open_shapes([batches.Part(canonical, patches, chosen)], float("inf"))
-    parts = []
+    source = batches.open_shapes([batches.Subset(canonical, patches, chosen)], float("inf"))
+    looked_at = []
     for index in np.array_split(np.arange(count), max(1, count // 128)):
         keys = shape_keys(seed, torch.zeros(len(index), dtype=torch.long), torch.from_numpy(index))
-        parts.append(batches.to_device(source.rows(index), device, keys.to(device)))
-    return Watch(parts)
+        looked_at.append(batches.to_device(source.rows(index), device, keys.to(device)))
+    return Watch(looked_at)
 
 
-def publish(
-    layout: Layout,
-    run: str,
-    seed: int,
-    objective: Base,
-    scheme: Scheme,
-    stamp: dict[str, Any],
-    curve: Path,
-    seconds: float,
-    size: int,
-) -> None:
+def publish(asked: Asked, objective: Base, stamp: dict[str, Any], cost: dict[str, Any]) -> None:
     """Write the results, the encoder last, and drop the resume state, which has done its work.
 
     A submitted job leaves its state to its launcher, which still reads the log there: should the results be taken
     away before anyone has seen the end, as Snakemake does with those of a command that was killed, they are published
     again from it.
     """
+    layout, run, seed = asked.layout, asked.run, asked.seed
+    curve = layout.state(run, seed) / loop.CURVE
     rows = store.read_jsonl(curve) if curve.exists() else []
-    cost = {"seconds": round(seconds, 1), "threads": torch.get_num_threads(), "ranks": size, "device": _device_name()}
     store.write_jsonl(layout.curve(run, seed), [*rows, {"step": rows[-1]["step"] if rows else 0, "cost": cost}])
     store.write_json(layout.run_config(run, seed), {"provenance": stamp, **stamp["settings"]})
-    pretrained.save(layout.encoder(run, seed), objective.encoders(), scheme, stamp)
+    pretrained.save(layout.encoder(run, seed), objective.encoders(), asked.scheme, stamp)
     if "JEPA3D_JOB" not in os.environ:
         resume.drop(layout.state(run, seed))
 
 
 def _look(watch: Watch, objective: Base) -> dict[str, float]:
-    found = watch.look(objective.encoders())
-    if (words := warning(found)) is not None:
+    row = watch.look(objective.encoders())
+    if (words := warning(row)) is not None:
         print(f"warning: {words}", file=sys.stderr)
-    return found
+    return row
 
 
 def _fingerprint(settings: dict[str, Any], inputs: dict[str, str]) -> str:

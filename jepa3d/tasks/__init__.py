@@ -40,6 +40,7 @@ __all__ = ["Details", "Encoded", "Features", "Metric", "Result"]
 
 if TYPE_CHECKING:
     from jepa3d.train.distributed import World
+    from jepa3d.train.loop import Job
 
 
 class Features(NamedTuple):
@@ -72,3 +73,9 @@ class Encoded(NamedTuple):
     fingerprint: str = ""  # of the evaluation's settings, seed and inputs: a state of another one is never resumed
     world: World | None = None  # the ranks that share the work; None: there is only this one
     execution: Execution = Execution()  # how it is carried out: no result depends on it
+
+    def job(self, label: str) -> Job:
+        """The job of a training that belongs to this evaluation; `label` names it in logs."""
+        from jepa3d.train import distributed, loop
+
+        return loop.Job(self.state, self.fingerprint, label, self.world or distributed.ALONE, self.execution)

@@ -75,29 +75,18 @@ def part(given: Encoded, config: Config, seed: int, number: int) -> Result:
     shots, queries = np.sort(train[fold.support]), np.sort(test[fold.query])
     classes = np.unique(labels.label[shots])
     own = derive(seed, "fold", number)
-    net, factors = tuning.classifier(
+    start = tuning.classifier(
         given.encoder, given.model, config, len(classes), own, pretrained=given.run.fit.steps != 0
     )
     support, query = (_of_fold(given, rows, classes) for rows in (shots, queries))
-    tuned, _ = tuning.train(
-        net,
-        factors,
-        config,
-        support,
-        given.scheme.live_levels,
-        own,
-        given.state,
-        given.fingerprint,
-        f"fold {number}",
-        execution=given.execution,
-    )
-    found = tuning.logits(tuned.net, query, tuned.sums.device).argmax(1)
-    accuracy = score.accuracy(query.arrays.label, found)
+    tuned, _ = tuning.train(start, config, support, given.scheme, own, given.job(f"fold {number}"))
+    predicted = tuning.logits(tuned.net, query, tuned.sums.device).argmax(1)
+    accuracy = score.accuracy(query.arrays.label, predicted)
     metrics = {
         "accuracy": share(accuracy, shapes=len(queries), encoder=config.which),
         "queries": Metric(len(queries) / len(classes), "shapes a class", encoder="none"),
     }
-    notes = () if factors else ("nothing was pretrained: encoder and head have one learning rate",)
+    notes = () if start.factors else ("nothing was pretrained: encoder and head have one learning rate",)
     names = tuple(labels.classes[label] for label in classes)
     return Result(metrics, None, notes, Details(folds=Folds(scores={"accuracy": (accuracy,)}, classes=(names,))))
 
@@ -124,7 +113,7 @@ def _of_fold(given: Encoded, rows: NDArray[np.int64], classes: NDArray[np.int64]
     """Some shapes, labelled by the place of their class among those of the fold."""
     from jepa3d.train import batches
 
-    source = batches.open_shapes([batches.Part(given.canonical, given.patches, rows)], float("inf"))
+    source = batches.open_shapes([batches.Subset(given.canonical, given.patches, rows)], float("inf"))
     arrays = source.rows(np.arange(len(source)))
     return batches.InMemory(arrays._replace(label=np.searchsorted(classes, arrays.label)))
 

@@ -83,11 +83,11 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     labels = labels_of(given)
     check_labels(labels)
     fitted, held, test = parts_of(labels, config, seed)
-    net, factors = tuning.classifier(
+    start = tuning.classifier(
         given.encoder, given.model, config, labels.class_count, seed, pretrained=given.run.fit.steps != 0
     )
     scored = {
-        name: tuning.Scored(batches.open_shapes(_part(given, rows), given.execution.memory), labels.label[rows])
+        name: tuning.Scored(batches.open_shapes(_subset(given, rows), given.execution.memory), labels.label[rows])
         if len(rows)
         else None
         for name, rows in (("held", held), ("test", test))
@@ -95,20 +95,15 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     on_test = scored["test"]
     assert on_test is not None
     tuned, rows = tuning.train(
-        net,
-        factors,
+        start,
         config,
         batches.open_training(
-            _part(given, fitted), tuning.plan(config.fit, len(fitted)).fit, given.execution, "task.fit"
+            _subset(given, fitted), tuning.plan(config.fit, len(fitted)).fit, given.execution, "task.fit"
         ),
-        given.scheme.live_levels,
+        given.scheme,
         seed,
-        given.state,
-        given.fingerprint,
-        f"fine-tuning on {given.canonical.stem}",
+        given.job(f"fine-tuning on {given.canonical.stem}"),
         tuning.Looks(config.look_every, scored["held"], on_test, config.patience),
-        world,
-        given.execution,
     )
     best = tuned.net if tuned.best is None else tuned.best
     device = tuned.sums.device
@@ -126,7 +121,7 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     truth = labels.label
     of_test = {"chance": score.majority(truth[fitted], truth[test]), "shapes": len(test), "encoder": config.which}
     metrics = protocols(curve, of_test)
-    notes = [] if factors else ["nothing was pretrained: encoder and head have one learning rate"]
+    notes = [] if start.factors else ["nothing was pretrained: encoder and head have one learning rate"]
     if votes:
         voted = score.accuracy(on_test.label, np.mean(views, axis=0).argmax(1))
         metrics["accuracy_vote"] = share(voted, of="accuracy", chosen="vote", **of_test)
@@ -195,7 +190,7 @@ def protocols(curve: Curve, of_test: dict[str, Any]) -> dict[str, Metric]:
     return accuracies | epochs | held
 
 
-def _part(given: Encoded, rows: NDArray[np.int64]) -> list[batches.Part]:
+def _subset(given: Encoded, rows: NDArray[np.int64]) -> list[batches.Subset]:
     from jepa3d.train import batches
 
-    return [batches.Part(given.canonical, given.patches, rows)]
+    return [batches.Subset(given.canonical, given.patches, rows)]

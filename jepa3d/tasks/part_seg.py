@@ -167,37 +167,22 @@ def _train(
 ) -> list[dict[str, Any]]:
     """Train to the end, from the last checkpoint if there is one; on the first rank, the curve's rows with scores."""
     from jepa3d.train import loop
-    from jepa3d.train.batches import Arrays, InMemory, Stream
+    from jepa3d.train.batches import Arrays, Batching, InMemory, Stream
 
     numbered = Arrays.of(array[fitted] for array in data.arrays.every())._replace(label=np.arange(len(fitted)))
-    stream = Stream(
-        InMemory(numbered),
-        config.fit.batch,
-        derive(seed, "part_seg", "stream"),
-        config.augment,
-        given.scheme.live_levels,
-        watch.device,
-        config.fit.accumulate,
-        watch.world.rank,
-        watch.world.size,
-    )
+    batching = Batching.of(config.fit, config.augment, given.scheme)
+    stream = Stream(InMemory(numbered), batching, derive(seed, "part_seg", "stream"), watch.device, watch.world)
     total = loop.Schedule.of(config.fit, stream.steps_per_epoch).total
     training = loop.Training(
         objective=watch.objective,
         stream=stream,
         fit=config.fit,
         seed=derive(seed, "part_seg", "fit"),
-        state=given.state,
-        label=f"part segmentation seed {seed}",
-        fingerprint=given.fingerprint,
-        watch=watch,
-        watch_every=-(-total // config.looks),
-        watch_together=True,
-        execution=given.execution,
-        world=watch.world,
+        job=given.job(f"part segmentation seed {seed}"),
+        watch=loop.Watch(watch, -(-total // config.looks), on_all_ranks=True),
     )
     loop.run(training)
-    return looks(training.curve) if watch.world.first else []
+    return looks(training.job.curve) if watch.world.first else []
 
 
 def looks(curve: Path) -> list[dict[str, Any]]:
@@ -229,12 +214,12 @@ class Watch:
         predicted, held = self.predict(self.test), self.predict(self.held)
         if not self.world.first:
             return {}
-        found = scores(self.data, self.held, held, "held_out")
-        found |= scores(self.data, self.test, predicted, "test", self.leaked)
-        best = max((row["held_out_instance_miou"] for row in looks(self.state / "curve.jsonl")), default=-1.0)
-        if found["held_out_instance_miou"] > best:
+        row = scores(self.data, self.held, held, "held_out")
+        row |= scores(self.data, self.test, predicted, "test", self.leaked)
+        best = max((one["held_out_instance_miou"] for one in looks(self.state / "curve.jsonl")), default=-1.0)
+        if row["held_out_instance_miou"] > best:
             store.save_state(self._kept, {"predicted": torch.from_numpy(predicted)})
-        return found
+        return row
 
     @property
     def _kept(self) -> Path:
@@ -263,7 +248,7 @@ class Watch:
                 logits = self.objective.model(batch.patches(), batch.label, batch.points)
                 out.append(best_allowed(logits, allowed[batch.label]).to(torch.int16).cpu().numpy())
         self.objective.train()
-        return np.concatenate(self.world.together(out))
+        return np.concatenate(self.world.all_gather(out))
 
 
 def _result(data: Labelled, watch: Watch, rows: list[dict[str, Any]], fitted: Rows) -> Result:

@@ -132,14 +132,14 @@ def _features(
     from jepa3d.ops.corruptions import corrupt
     from jepa3d.ops.draws import shape_keys
     from jepa3d.progress import track
-    from jepa3d.train.batches import Part, open_shapes, to_device
+    from jepa3d.train.batches import Subset, open_shapes, to_device
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = pretrained.load(given.encoder).to(device)
 
     @torch.no_grad()
     def embed(rows: Int[np.ndarray, "n"], kind: str = "", severity: int = 0) -> Float[np.ndarray, "n F"]:
-        source = open_shapes([Part(given.canonical, given.patches, rows)], given.execution.memory)
+        source = open_shapes([Subset(given.canonical, given.patches, rows)], given.execution.memory)
         pieces = []
         for index in np.array_split(np.arange(len(rows)), -(-len(rows) // BATCH)):
             numbers = torch.from_numpy(rows[index])

@@ -28,10 +28,11 @@ from torch import Tensor
 from jepa3d.nets.patches import Patches, make_patches, patchify
 from jepa3d.ops.augment import augment
 from jepa3d.ops.draws import shape_keys, uniform
-from jepa3d.params import Augment, Execution, Fit, Level
+from jepa3d.params import Augment, Execution, Fit, Level, Scheme
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.seeds import derive
+from jepa3d.train.distributed import ALONE, World
 
 BLOCK = 64  # consecutive shapes that are read together from the disk
 TEXTS = 1 << 16  # words read at once: as Python objects, ten million would take a gigabyte
@@ -105,8 +106,8 @@ class Source(Shapes, Protocol):
         ...
 
 
-class Part(NamedTuple):
-    """The rows of one split of one data set, with its two files."""
+class Subset(NamedTuple):
+    """Some rows of one data set, with its two files."""
 
     canonical: Path
     patches: Path
@@ -175,14 +176,14 @@ class Pieces(NamedTuple):
 class OnDisk:
     """Shapes on disk, by number: what is asked for is read, in blocks of 64."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self.parts = list(parts)
-        starts = [np.arange(0, len(part.rows), BLOCK) for part in self.parts]
-        sizes = [np.diff(np.append(start, len(part.rows))) for start, part in zip(starts, self.parts, strict=True)]
-        self.part = np.repeat(np.arange(len(parts)), [len(start) for start in starts])  # of each block
-        self.offset = np.concatenate(starts)  # of each block in its part
+    def __init__(self, subsets: Sequence[Subset]) -> None:
+        self.subsets = list(subsets)
+        starts = [np.arange(0, len(subset.rows), BLOCK) for subset in self.subsets]
+        sizes = [np.diff(np.append(start, len(own.rows))) for start, own in zip(starts, self.subsets, strict=True)]
+        self.subset = np.repeat(np.arange(len(subsets)), [len(start) for start in starts])  # of each block
+        self.offset = np.concatenate(starts)  # of each block in its subset
         self.firsts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])  # the number of each block's first shape
-        self.readers = [_Reader(part) for part in self.parts]
+        self.readers = [_Reader(subset) for subset in self.subsets]
         self.sample = self.readers[0].read(0, 1)
 
     def __len__(self) -> int:
@@ -201,7 +202,7 @@ class OnDisk:
         into: Any
         for at, block, start, stop in zip(begins, *pieces, strict=False):
             low = int(self.offset[block] + start - self.firsts[block])
-            read = self.readers[self.part[block]].read(low, low + int(stop - start))
+            read = self.readers[self.subset[block]].read(low, low + int(stop - start))
             for into, array in zip(arrays.every(), read.every(), strict=True):
                 into[at : at + len(array)] = array
         return arrays
@@ -235,8 +236,8 @@ class Streamed(OnDisk):
     (seed, epoch) and the lanes; not of memory, and not of the ranks.
     """
 
-    def __init__(self, parts: Sequence[Part], lanes: Lanes) -> None:
-        super().__init__(parts)
+    def __init__(self, subsets: Sequence[Subset], lanes: Lanes) -> None:
+        super().__init__(subsets)
         self.lanes = lanes
         self._plan: tuple[tuple[int, int], Rows, Rows, Rows] | None = None
         self._wanted: dict[int, list[Window]] = {}  # the windows that each lane took from last
@@ -350,18 +351,19 @@ def _given(position: int, lane: int, lanes: Lanes) -> int:
     return rounds * lanes.run + min(max(rest - lane * lanes.run, 0), lanes.run)
 
 
-def open_shapes(parts: Sequence[Part], memory: float) -> InMemory | OnDisk:
+def open_shapes(subsets: Sequence[Subset], memory: float) -> InMemory | OnDisk:
     """The shapes of several data sets, to be read by number; `memory` in bytes decides whether they are held."""
-    return _held(parts) if _bytes(parts[0]) * sum(len(part.rows) for part in parts) <= memory else OnDisk(parts)
+    needed = _bytes(subsets[0]) * sum(len(subset.rows) for subset in subsets)
+    return _held(subsets) if needed <= memory else OnDisk(subsets)
 
 
-def open_training(parts: Sequence[Part], fit: Fit, execution: Execution, where: str) -> InMemory | Streamed:
+def open_training(subsets: Sequence[Subset], fit: Fit, execution: Execution, where: str) -> InMemory | Streamed:
     """The shapes that a training goes through; `where` is its Fit in params.yaml, for messages.
 
     Raises a Problem for a set beyond the memory that there is for it: the order of the shapes is the same on every
     machine, so `fit.stream` alone decides it.
     """
-    shapes, per_shape = sum(len(part.rows) for part in parts), _bytes(parts[0])
+    shapes, per_shape = sum(len(subset.rows) for subset in subsets), _bytes(subsets[0])
     lanes = Lanes.of(fit.batch // fit.accumulate)
     needed = per_shape * (min(2 * shapes, lanes.shapes) if fit.stream else shapes)
     if needed > execution.memory:
@@ -370,16 +372,16 @@ def open_training(parts: Sequence[Part], fit: Fit, execution: Execution, where: 
             f"execution.memory_gb is {execution.memory_gb:g}",
             f"raise it to {math.ceil(needed / 1e7) / 100:g}" + ("" if fit.stream else f", or set {where}.stream: true"),
         )
-    return Streamed(parts, lanes) if fit.stream else _held(parts)
+    return Streamed(subsets, lanes) if fit.stream else _held(subsets)
 
 
-def _bytes(part: Part) -> int:
-    """What one shape of a part takes."""
-    return sum(array[0].nbytes for array in _read(part, 0, 1).every())
+def _bytes(subset: Subset) -> int:
+    """What one shape of a subset takes."""
+    return sum(array[0].nbytes for array in _read(subset, 0, 1).every())
 
 
-def _held(parts: Sequence[Part]) -> InMemory:
-    pieces = [_read(part, 0, len(part.rows)).every() for part in parts]
+def _held(subsets: Sequence[Subset]) -> InMemory:
+    pieces = [_read(subset, 0, len(subset.rows)).every() for subset in subsets]
     return InMemory(Arrays.of(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
 
 
@@ -401,25 +403,25 @@ def class_names(canonical: Path) -> list[str]:
 
 
 class _Reader:
-    """The two open files of a part. Opening costs more than reading a block, so a streamed set stays open."""
+    """The two open files of a subset. Opening costs more than reading a block, so a streamed set stays open."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, subset: Subset) -> None:
         self._open = contextlib.ExitStack()
-        data = self._open.enter_context(store.open_h5(part.canonical))
-        patches = self._open.enter_context(store.open_h5(part.patches))
-        self.rows, self.points, self.label = part.rows, data["points"], data["label"]
+        data = self._open.enter_context(store.open_h5(subset.canonical))
+        patches = self._open.enter_context(store.open_h5(subset.patches))
+        self.rows, self.points, self.label = subset.rows, data["points"], data["label"]
         self.chosen, self.indices = patches.get("point"), [patches["centre"], patches["neighbour"]]
         self.above = [patches[name] for name in _names_above(patches)]
         if len(self.points) != len(self.indices[0]):
             self.close()
             raise Problem(
-                f"{part.patches}: does not belong to {part.canonical}",
+                f"{subset.patches}: does not belong to {subset.canonical}",
                 f"{len(self.indices[0])} shapes against {len(self.points)}",
                 "run 'jepa3d patchify' again",
             )
 
     def read(self, start: int, stop: int) -> Arrays:
-        """The shapes start..stop of the part: one contiguous read a file, then the rows of the split and the points."""
+        """The shapes start..stop of the subset: one contiguous read a file, then its rows and the chosen points."""
         rows = self.rows[start:stop]
         low, high = int(rows[0]), int(rows[-1]) + 1
         keep = slice(None) if high - low == len(rows) else rows - low
@@ -439,44 +441,60 @@ def _names_above(patches: Any) -> list[str]:
     return [f"{name}_{level}" for level in levels for name in ("centre", "neighbour")]
 
 
-def _read(part: Part, start: int, stop: int) -> Arrays:
-    with contextlib.closing(_Reader(part)) as reader:
+def _read(subset: Subset, start: int, stop: int) -> Arrays:
+    with contextlib.closing(_Reader(subset)) as reader:
         return reader.read(start, stop)
 
 
+@dataclass(frozen=True)
+class Batching:
+    """What a step's batch is: `batch` shapes over all ranks, in `accumulate` micro-batches, each shape augmented.
+
+    `live`: FPS and KNN of these levels are computed after augmentation, instead of the cached indices being used.
+    """
+
+    batch: int
+    augment: Augment
+    live: Sequence[Level] = ()
+    accumulate: int = 1
+
+    @classmethod
+    def of(cls, fit: Fit, augmentation: Augment, scheme: Scheme) -> Batching:
+        """As a training's settings and its patch scheme have it."""
+        return cls(fit.batch, augmentation, scheme.live_levels, fit.accumulate)
+
+
 class Stream:
-    """The training stream of one run: `at(step)` is the batch of a step, on a device, augmented."""
+    """The training stream of one run: `at(step)` is this rank's share of a step's batch, on a device, augmented."""
 
     def __init__(
         self,
         source: Source,
-        batch: int,
+        batching: Batching,
         seed: int,
-        augmentation: Augment,
-        live: Sequence[Level] = (),
         device: torch.device | str = "cpu",
-        accumulate: int = 1,
-        rank: int = 0,
-        ranks: int = 1,
+        world: World = ALONE,
     ) -> None:
-        if batch % (accumulate * ranks):
+        micro_batches, ranks = batching.accumulate, world.size
+        if batching.batch % (micro_batches * ranks):
             raise Problem(
-                f"fit.batch {batch} cannot be cut into {ranks} ranks x {accumulate} accumulated parts",
-                "each rank and part must get the same number of shapes",
-                f"make batch a multiple of {ranks * accumulate}",
+                f"fit.batch {batching.batch} cannot be cut into {ranks} ranks x {micro_batches} micro-batches",
+                "each rank must get the same number of shapes of each micro-batch",
+                f"make batch a multiple of {ranks * micro_batches}",
             )
-        self.source, self.size, self.seed = source, batch, seed
-        self.augmentation, self.live, self.device = augmentation, live, torch.device(device)
-        self.accumulate, self.rank, self.ranks = accumulate, rank, ranks
+        self.source, self.batching, self.seed = source, batching, seed
+        self.device, self.world = torch.device(device), world
 
     @property
     def steps_per_epoch(self) -> float:
-        return len(self.source) / self.size
+        return len(self.source) / self.batching.batch
 
     def at(self, step: int) -> list[Batch]:
-        """The parts of one step's batch that this rank works on (one for each accumulated part)."""
-        share = self.size // (self.accumulate * self.ranks)
-        starts = [step * self.size + (n * self.ranks + self.rank) * share for n in range(self.accumulate)]
+        """This rank's share of each micro-batch of a step."""
+        micro_batches, ranks = self.batching.accumulate, self.world.size
+        share = self.batching.batch // (micro_batches * ranks)
+        first = step * self.batching.batch + self.world.rank * share
+        starts = [first + number * ranks * share for number in range(micro_batches)]
         return [self._batch(*self.source.members(self.seed, at, at + share)) for at in starts]
 
     def batches(self) -> Iterator[Batch]:
@@ -487,8 +505,8 @@ class Stream:
     def _batch(self, epochs: Rows, index: Rows) -> Batch:
         arrays = self.source.rows(index)
         keys = shape_keys(self.seed, torch.from_numpy(epochs), torch.from_numpy(index)).to(self.device)
-        batch = to_device(arrays, self.device, keys, self.live)
-        batch.points = augment(batch.points, keys, self.augmentation)
+        batch = to_device(arrays, self.device, keys, self.batching.live)
+        batch.points = augment(batch.points, keys, self.batching.augment)
         return batch
 
 

@@ -60,7 +60,7 @@ class World:
         """Whether this rank logs, monitors and writes."""
         return self.rank == 0
 
-    def greatest(self, number: int) -> int:
+    def max(self, number: int) -> int:
         """The greatest of all ranks' numbers."""
         if self.size == 1:
             return number
@@ -68,7 +68,7 @@ class World:
         dist.all_reduce(box, dist.ReduceOp.MAX, group=self.control)
         return int(box)
 
-    def total(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def sum(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """The sum over the ranks of each number."""
         if self.size > 1:
             values = values.clone()
@@ -77,25 +77,38 @@ class World:
 
     def mean(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """The mean over the ranks of each number."""
-        return self.total(values) / self.size if self.size > 1 else values
+        return self.sum(values) / self.size if self.size > 1 else values
 
-    def told(self, number: int) -> int:
+    def broadcast(self, number: int) -> int:
         """The first rank's number."""
-        return self.greatest(number if self.first else -1)
+        return self.max(number if self.first else -1)
 
     def share(self, count: int) -> slice:
         """Which of `count` pieces of work are this rank's: as many for each as can be, one after the other."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def together(self, own: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    def all_gather(self, own: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """What all ranks have made of their shares, in order."""
         if self.size == 1:
             return own
-        everyone: list[Any] = [None] * self.size
-        dist.all_gather_object(everyone, own, group=self.control)
-        return [piece for pieces in everyone for piece in pieces]
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, own, group=self.control)
+        return [piece for pieces in gathered for piece in pieces]
 
-    def wait(self) -> None:
+    def all_gather_rows(self, own: Float[Tensor, "n *C"]) -> Float[Tensor, "all_n *C"]:
+        """The rows of all ranks, of which each has as many, from the first rank's to the last's; without gradient.
+
+        Of a micro-batch this is the order in which a single rank has its shapes, so that what an objective compares
+        across the batch (keys of a contrast, a queue) is the same on any number of ranks.
+        """
+        own = own.detach().contiguous()
+        if self.size == 1:
+            return own
+        gathered = [torch.empty_like(own) for _ in range(self.size)]
+        torch.compiler.disable(dist.all_gather)(gathered, own)  # a compiled training calls it as it is
+        return torch.cat(gathered)
+
+    def barrier(self) -> None:
         """Go on when all ranks are here."""
         if self.size > 1:
             dist.barrier(group=self.control)
@@ -122,18 +135,18 @@ def joined() -> Iterator[World]:
     gpu = torch.cuda.is_available()
     if gpu and torch.cuda.device_count() > 1:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    meeting = Path(os.environ["JEPA3D_MEET"]) if "JEPA3D_MEET" in os.environ else None  # else: as torchrun says
-    where = {"init_method": "env://"} if meeting is None else {"store": _meet(meeting, rank, size)}
+    meeting = os.environ.get("JEPA3D_RENDEZVOUS")  # a file; without one, as torchrun says
+    where = {"init_method": "env://"} if meeting is None else {"store": _rendezvous(Path(meeting), rank, size)}
     dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=size, timeout=STALL, **where)
     control = dist.new_group(backend="gloo", timeout=STALL) if gpu else dist.group.WORLD
     if meeting is not None and rank == 0:
-        meeting.unlink()  # everyone is here
+        Path(meeting).unlink()  # everyone is here
     yield World(rank, size, control, save_on)
     dist.destroy_process_group()  # not after an error: other ranks may be gone, and NCCL would wait for them
 
 
 def parallel(module: nn.Module, world: World) -> Any:
-    """The module, whose gradients are averaged over the ranks in every backward pass that is not `unaveraged`."""
+    """The module, whose gradients are averaged over the ranks in every backward pass that is not under `no_sync`."""
     if world.size == 1:
         return module
     make: Any = nn.parallel.DistributedDataParallel
@@ -166,20 +179,20 @@ def _mean_in_rank_order(own: Float[Tensor, " n"], size: int) -> torch.futures.Fu
     return future.then(mean)
 
 
-def unaveraged(module: Any) -> contextlib.AbstractContextManager[None]:
+def no_sync(module: Any) -> contextlib.AbstractContextManager[None]:
     """A backward pass whose gradients are averaged together with those of the next: accumulation."""
-    together: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    return module.no_sync() if isinstance(module, nn.parallel.DistributedDataParallel) else together
+    averaged: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    return module.no_sync() if isinstance(module, nn.parallel.DistributedDataParallel) else averaged
 
 
 @contextlib.contextmanager
-def shared(module: nn.Module, world: World) -> Iterator[None]:
+def layers_synchronised(module: nn.Module, world: World) -> Iterator[None]:
     """While the block runs, BatchNorm, dropout and stochastic depth of a module act on the rows of all ranks."""
     layers: list[Any] = list(module.modules()) if world.size > 1 else []
     norms: list[Any] = [layer for layer in layers if isinstance(layer, nn.BatchNorm1d)]
     drops: list[Any] = [layer for layer in layers if isinstance(layer, Block | Dropout)]
     if norms:
-        eager = torch.compiler.disable(synchronised)  # a compiled training calls it as it is
+        eager = torch.compiler.disable(sync_batch_norm)  # a compiled training calls it as it is
     for norm in norms:
         norm.forward = partial(eager, norm, world)
     for drop in drops:
@@ -193,12 +206,12 @@ def shared(module: nn.Module, world: World) -> Iterator[None]:
             drop.share = ALL
 
 
-def synchronised(norm: nn.BatchNorm1d, world: World, x: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
+def sync_batch_norm(norm: nn.BatchNorm1d, world: World, x: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
     """BatchNorm1d's forward with the statistics of all ranks' rows, whose numbers may differ."""
     if not norm.training:
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
     normed: Tensor
-    normed, mean, variance, count = _Normalise.apply(x, norm.weight, norm.bias, norm.eps, world)
+    normed, mean, variance, count = _SyncBatchNorm.apply(x, norm.weight, norm.bias, norm.eps, world)
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         with torch.no_grad():
             norm.num_batches_tracked += 1
@@ -208,7 +221,7 @@ def synchronised(norm: nn.BatchNorm1d, world: World, x: Float[Tensor, "n C"]) ->
     return normed
 
 
-class _Normalise(torch.autograd.Function):
+class _SyncBatchNorm(torch.autograd.Function):
     """(x - mean) / std over the rows of all ranks: two small messages a layer, one each way.
 
     Backward, with g = dL/dy and y = w (x - m) s + b:  dL/dx = w s (g - mean(g) - (x - m) s mean(g (x - m) s)),
@@ -254,7 +267,7 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _meet(path: Path, rank: int, size: int) -> Any:
+def _rendezvous(path: Path, rank: int, size: int) -> Any:
     """The store through which the ranks find each other: the first opens a port, the others read in a file which.
 
     The file's name must be unique to each life of a job.

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,10 @@ from jepa3d.results import resume, store
 from jepa3d.seeds import derive
 from jepa3d.train import distributed
 from jepa3d.train.batches import Stream
+from jepa3d.train.objective import Trainable
 
 VISIBLE = 60.0  # seconds until a file of one node is seen by all, at the most
+CURVE = "curve.jsonl"
 KEEP = 2  # checkpoints: the newest and, should it be damaged, the one before
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -61,41 +63,58 @@ class Schedule:
         return cls(total, warmup, fit)
 
     def lr(self, step: int) -> float:
-        return warmup_cosine(step, self.total, self.fit.lr, self.warmup, self.fit.lr_final)
+        horizon = round(self.total * self.fit.horizon)
+        return warmup_cosine(step, horizon, self.fit.lr, self.warmup, self.fit.lr_final)
+
+
+class Watch(NamedTuple):
+    """What is measured now and then, besides the loss: `look` gives numbers for the curve."""
+
+    look: Callable[[], Mapping[str, float]]
+    every: int  # steps
+    on_all_ranks: bool = False  # the ranks share its work; else the first one does it
+
+
+@dataclass(frozen=True)
+class Job:
+    """Who carries out a training, how, and where it leaves what: nothing that is computed depends on it.
+
+    `fingerprint` is of settings and inputs: a state of another training is never resumed.
+    """
+
+    state: Path  # a folder for checkpoints and the curve
+    fingerprint: str
+    label: str
+    world: distributed.World = distributed.ALONE
+    execution: Execution = field(default_factory=Execution)
+    board: Path | None = None  # a folder for TensorBoard, where that is installed
+
+    @property
+    def curve(self) -> Path:
+        return self.state / CURVE
 
 
 @dataclass
 class Training:
-    """One training: what is trained on what, and where its state and its curve are kept."""
+    """One training: what is trained on what, how, and by which job."""
 
-    objective: Any  # an objectives.Base: forward(batch) -> Loss, after_step(progress)
+    objective: Trainable
     stream: Stream
     fit: Fit
     seed: int
-    state: Path  # a folder for checkpoints
-    label: str
-    fingerprint: str  # of settings and inputs: a state of another training is never resumed
-    watch: Callable[[], Mapping[str, float]] | None = None
-    watch_every: int = 200
-    execution: Execution = field(default_factory=Execution)
-    watch_together: bool = False  # every rank's `watch` is called: they share its work; else only the first's
-    board: Path | None = None  # a folder for TensorBoard, where that is installed
-    world: distributed.World = distributed.ALONE
+    job: Job
+    watch: Watch | None = None
     done: Callable[[], bool] = bool  # asked before each step; True ends the training early, the same on every rank
     schedule: Schedule = field(init=False)
 
     def __post_init__(self) -> None:
         self.schedule = Schedule.of(self.fit, self.stream.steps_per_epoch)
 
-    @property
-    def curve(self) -> Path:
-        return self.state / "curve.jsonl"
-
 
 def run(training: Training) -> None:
     """Train to the end, from the last checkpoint if there is one. Raises Stopped on a signal."""
-    objective, fit, total, world = training.objective, training.fit, training.schedule.total, training.world
-    how = training.execution
+    objective, fit, total = training.objective, training.fit, training.schedule.total
+    world, how = training.job.world, training.job.execution
     if not total:
         return
     device = training.stream.device
@@ -105,7 +124,11 @@ def run(training: Training) -> None:
     trained = [p for p in objective.parameters() if p.requires_grad]
     objective.train()
     losses: list[Tensor] = []
-    with _stop_request(world.save_on) as request, distributed.shared(objective, world), _Log(training, start) as log:
+    with (
+        _stop_request(world.save_on) as request,
+        distributed.layers_synchronised(objective, world),
+        _Log(training, start) as log,
+    ):
         for step in range(start, total):
             if training.done():
                 break
@@ -114,7 +137,7 @@ def run(training: Training) -> None:
             for entry in optimiser.param_groups:
                 entry["lr"] = lr * entry.get("factor", 1.0)  # a state of before there were factors has none
             optimiser.zero_grad(set_to_none=True)
-            loss, monitors = _accumulate(module, training.stream, step, fit, device)
+            loss, monitors = _accumulate(module, training, step)
             norm = nn.utils.clip_grad_norm_(trained, fit.clip) if fit.clip else None
             losses.append(loss)
             if device.type == "cpu" or _due(step, total, how.log_every, how.checkpoint_every):
@@ -123,10 +146,10 @@ def run(training: Training) -> None:
             objective.after_step((step + 1) / total)
             if _due(step, total, how.log_every):
                 log.add(_row(step + 1, lr, loss, monitors, norm, world), timed=True)
-            watches = world.first or training.watch_together
-            if watches and training.watch is not None and _due(step, total, training.watch_every):
-                log.add({"step": step + 1, **training.watch()})
-            stop = world.greatest(request.number)
+            watch = training.watch
+            if watch is not None and (world.first or watch.on_all_ranks) and _due(step, total, watch.every):
+                log.add({"step": step + 1, **watch.look()})
+            stop = world.max(request.number)
             if _due(step, total, how.checkpoint_every) or stop:
                 _check_finite(losses, step, lr, world)
                 _check_weights(trained, step, lr)
@@ -134,21 +157,24 @@ def run(training: Training) -> None:
                     save(training, optimiser, step + 1)
             request.heard(stop)
             if stop and stop not in world.save_on and step + 1 < total:
-                world.wait()  # nobody leaves before the state is saved
+                world.barrier()  # nobody leaves before the state is saved
                 raise Stopped(step + 1, stop)
 
 
-def adamw(objective: nn.Module, fit: Fit) -> torch.optim.AdamW:
-    """AdamW without decay on biases, norms and tokens, that is on parameters of one dimension (section 7).
+def adamw(objective: Trainable, fit: Fit) -> torch.optim.AdamW:
+    """AdamW without decay on biases, norms and tokens (section 7): on parameters of one dimension, and on those that
+    the objective names. `fit.decay: all` decays every parameter.
 
-    An objective with `lr_factors` (a factor for each parameter's name; 1 where it says nothing) has groups of their own
-    learning rate, the greatest factor first.
+    Each factor of the objective's `lr_factors` has groups of its own, the greatest first.
     """
-    factors: Mapping[str, float] = getattr(objective, "lr_factors", dict)()
+    factors, kept = objective.lr_factors(), set(objective.no_decay())
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in objective.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((factors.get(name, 1.0), parameter.ndim > 1), []).append(parameter)
+            decays = fit.decay == "all" or (parameter.ndim > 1 and name not in kept)
+            groups.setdefault((factors.get(name, 1.0), decays), []).append(parameter)
+    if unknown := (kept | set(factors)) - {name for name, _ in objective.named_parameters()}:
+        raise ValueError(f"{type(objective).__name__} has no parameter {min(unknown)!r}")
     order = sorted(groups, reverse=True)  # of one factor, what decays comes first
     return torch.optim.AdamW(
         [
@@ -161,23 +187,23 @@ def adamw(objective: nn.Module, fit: Fit) -> torch.optim.AdamW:
     )
 
 
-def _accumulate(
-    module: Any, stream: Stream, step: int, fit: Fit, device: torch.device
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Forward and backward of one step's parts; the loss is their mean. The gradients stay in the parameters."""
-    parts = stream.at(step)
-    half = fit.precision == "bf16" or (fit.precision == "auto" and device.type == "cuda")
+def _accumulate(module: Any, training: Training, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Forward and backward of a step's micro-batches; the loss is their mean. The gradients stay in the parameters."""
+    micro_batches, device = training.stream.at(step), training.stream.device
+    precision, progress = training.fit.precision, step / training.schedule.total
+    half = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    count = len(micro_batches)
     total: Tensor | None = None
     monitors: dict[str, Tensor] = {}
-    for number, batch in enumerate(parts, 1):
-        with distributed.unaveraged(module) if number < len(parts) else contextlib.nullcontext():
+    for number, batch in enumerate(micro_batches, 1):
+        with distributed.no_sync(module) if number < count else contextlib.nullcontext():
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                loss = module(batch)
-            (loss.total / len(parts)).backward()
-        share = loss.total.detach() / len(parts)
+                loss = module(batch, progress)
+            (loss.total / count).backward()
+        share = loss.total.detach() / count
         total = share if total is None else total + share
         for name, value in loss.monitors.items():
-            monitors[name] = monitors.get(name, torch.zeros_like(value)) + value.detach() / len(parts)
+            monitors[name] = monitors.get(name, torch.zeros_like(value)) + value.detach() / count
     assert total is not None
     return total, monitors
 
@@ -185,7 +211,7 @@ def _accumulate(
 def _row(
     step: int, lr: float, loss: Tensor, monitors: Mapping[str, Tensor], norm: Tensor | None, world: distributed.World
 ) -> dict[str, Any]:
-    """A row of the curve: the loss and the monitors are means over the parts of the batch, those of all ranks."""
+    """A row of the curve: the loss and the monitors are means over the micro-batches of all ranks."""
     values = torch.stack([value.detach().to(loss.device, torch.float32) for value in (loss, *monitors.values())])
     mean, *others = world.mean(values).tolist()
     row = {"step": step, "loss": mean, "lr": lr, **dict(zip(monitors, others, strict=True))}
@@ -230,16 +256,17 @@ class _Log:
     """The first rank's curve, as lines of JSON and, where TensorBoard is installed, for it too, and its progress."""
 
     def __init__(self, training: Training, start: int) -> None:
-        self.curve, self.start, self.begin = training.curve, start, time.monotonic()
-        self.line = Steps(training.label, start, training.schedule.total) if training.world.first else None
+        job = training.job
+        self.curve, self.start, self.begin = job.curve, start, time.monotonic()
+        self.line = Steps(job.label, start, training.schedule.total) if job.world.first else None
         self.writer: Any = None
-        if training.board is not None and training.world.first:
+        if job.board is not None and job.world.first:
             if not start:
-                shutil.rmtree(training.board, ignore_errors=True)
+                shutil.rmtree(job.board, ignore_errors=True)
             with contextlib.suppress(ImportError):
                 from torch.utils.tensorboard import SummaryWriter
 
-                self.writer = SummaryWriter(str(training.board), purge_step=start + 1)
+                self.writer = SummaryWriter(str(job.board), purge_step=start + 1)
 
     def __enter__(self) -> _Log:
         if self.line is not None:
@@ -268,19 +295,19 @@ def save(training: Training, optimiser: torch.optim.Optimizer, step: int) -> Non
     """A checkpoint, atomically; the oldest beyond two goes."""
     state = {
         "step": step,
-        "fingerprint": training.fingerprint,
+        "fingerprint": training.job.fingerprint,
         "objective": training.objective.state_dict(),
         "optimiser": optimiser.state_dict(),
     }
     store.save_state(_state_file(training, step), state)
-    for old in sorted(training.state.glob("step*.pt"))[:-KEEP]:
+    for old in sorted(training.job.state.glob("step*.pt"))[:-KEEP]:
         old.unlink(missing_ok=True)
 
 
 def _resume(training: Training, optimiser: torch.optim.Optimizer) -> int:
     """Load the newest whole checkpoint of this very training, which the first rank finds, and return its step."""
-    world = training.world
-    step = world.told(_find_state(training, optimiser) if world.first else 0)
+    world = training.job.world
+    step = world.broadcast(_find_state(training, optimiser) if world.first else 0)
     if step and not world.first:
         path, end = _state_file(training, step), time.monotonic() + VISIBLE
         while not path.exists() and time.monotonic() < end:
@@ -294,23 +321,24 @@ def _find_state(training: Training, optimiser: torch.optim.Optimizer) -> int:
 
     A state that cannot be gone on from is set aside, never deleted: with the settings that it is of, it may be again.
     """
-    for path in sorted(training.state.glob("step*.pt"), reverse=True):
+    job = training.job
+    for path in sorted(job.state.glob("step*.pt"), reverse=True):
         try:
             state = store.load_state(path)
         except Problem as damaged:
             print(f"{damaged.what}: {damaged.why}; the checkpoint before it is used", file=sys.stderr)
             continue
-        if state["fingerprint"] != training.fingerprint:
-            print(f"{training.state}: the state is of other settings or data", file=sys.stderr)
+        if state["fingerprint"] != job.fingerprint:
+            print(f"{job.state}: the state is of other settings or data", file=sys.stderr)
             break
         _load_state(training, optimiser, state)
-        _cut_curve(training.curve, state["step"])
-        print(f"{training.label}: resumed at step {state['step']}", file=sys.stderr)
+        _cut_curve(job.curve, state["step"])
+        print(f"{job.label}: resumed at step {state['step']}", file=sys.stderr)
         return int(state["step"])
-    if any(training.state.glob("step*.pt")):
-        aside = resume.set_aside(training.state)
-        print(f"{training.label}: starts anew; what was there is kept as {aside}", file=sys.stderr)
-    _cut_curve(training.curve, 0)
+    if any(job.state.glob("step*.pt")):
+        aside = resume.set_aside(job.state)
+        print(f"{job.label}: starts anew; what was there is kept as {aside}", file=sys.stderr)
+    _cut_curve(job.curve, 0)
     return 0
 
 
@@ -320,7 +348,7 @@ def _load_state(training: Training, optimiser: torch.optim.Optimizer, state: dic
 
 
 def _state_file(training: Training, step: int) -> Path:
-    return training.state / f"step{step:09d}.pt"
+    return training.job.state / f"step{step:09d}.pt"
 
 
 def _cut_curve(curve: Path, step: int) -> None:

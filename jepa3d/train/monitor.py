@@ -24,7 +24,7 @@ class Watch:
     @torch.no_grad()
     def look(self, encoders: Mapping[str, Encoder]) -> dict[str, float]:
         """Feature std, effective rank, cosine between shapes and k-NN of each encoder, and how far they are apart."""
-        found: dict[str, float] = {}
+        row: dict[str, float] = {}
         pooled = {}
         labels = torch.cat([batch.label for batch in self.batches])
         for which, encoder in encoders.items():
@@ -34,26 +34,26 @@ class Watch:
             encoder.train(training)
             pooled[which] = features
             suffix = "" if which == "context" else f"_{which}"
-            found[f"feature_std{suffix}"] = float(features.std(0).mean())
-            found[f"rank{suffix}"] = rank_me(features)
-            found[f"cosine{suffix}"] = mean_cosine(features)
+            row[f"feature_std{suffix}"] = float(features.std(0).mean())
+            row[f"rank{suffix}"] = rank_me(features)
+            row[f"cosine{suffix}"] = mean_cosine(features)
             if int(labels.min()) >= 0:
-                found[f"knn{suffix}"] = leave_one_out_knn(features, labels)
+                row[f"knn{suffix}"] = leave_one_out_knn(features, labels)
         if "target" in pooled:
             gap = 1.0 - torch.cosine_similarity(pooled["context"], pooled["target"], dim=-1)
-            found["student_teacher"] = float(gap.mean())
-        return found
+            row["student_teacher"] = float(gap.mean())
+        return row
 
     def _features(self, encoder: Encoder) -> Float[Tensor, "n F"]:
         return torch.cat([encoder.pool(encoder(batch.patches())).float() for batch in self.batches])
 
 
-def warning(found: Mapping[str, float]) -> str | None:
+def warning(row: Mapping[str, float]) -> str | None:
     """What to say when the features have collapsed: the number, its threshold, and what to change."""
-    if found["feature_std"] < COLLAPSED_STD or found["cosine"] > COLLAPSED_COSINE:
+    if row["feature_std"] < COLLAPSED_STD or row["cosine"] > COLLAPSED_COSINE:
         return (
-            f"the features are collapsing: std {found['feature_std']:.4f} (below {COLLAPSED_STD} is collapse), "
-            f"cosine between shapes {found['cosine']:.4f} (above {COLLAPSED_COSINE} is collapse); "
+            f"the features are collapsing: std {row['feature_std']:.4f} (below {COLLAPSED_STD} is collapse), "
+            f"cosine between shapes {row['cosine']:.4f} (above {COLLAPSED_COSINE} is collapse); "
             "lower fit.lr, raise objective.ema.start, or mask more (objective.mask.ratio)"
         )
     return None

@@ -17,7 +17,7 @@ from jepa3d.ops import score
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.results.finding import ClassScore, Example, PerShape
-from jepa3d.train.batches import Arrays, Part, open_shapes
+from jepa3d.train.batches import Arrays, Subset, open_shapes
 
 EXAMPLES = 6
 Rows = NDArray[np.int64]
@@ -57,7 +57,7 @@ def load(canonical: Path, patches: Path) -> Labelled:
     with store.open_h5(patches) as file:
         if "point" in file:
             part = np.take_along_axis(part, file["point"][:][labelled].astype(np.int64), 1)
-    source = open_shapes([Part(canonical, patches, labelled)], float("inf"))
+    source = open_shapes([Subset(canonical, patches, labelled)], float("inf"))
     arrays = source.rows(np.arange(len(source)))
     classes, names = tuple(about["classes"]), tuple(about["parts"])
     own = score.parts_of_categories(classes, names, arrays.label, part) if (arrays.label >= 0).all() else ()
@@ -111,12 +111,12 @@ def scores(
     ious = score.shape_ious(truth, predicted, category, data.parts)
     instance, by_class = score.part_miou(ious, category)
     accuracy = float((predicted == truth)[truth >= 0].mean())
-    found = {"instance_miou": instance, "class_miou": by_class, "point_accuracy": accuracy}
+    values = {"instance_miou": instance, "class_miou": by_class, "point_accuracy": accuracy}
     if leaks is not None and leaks[rows].any():
         clean = ~leaks[rows]
         without = score.part_miou(ious[clean], category[clean])
-        found |= {"instance_miou_without_leaked": without[0], "class_miou_without_leaked": without[1]}
-    return {f"{name}_{metric}": value for metric, value in found.items()}
+        values |= {"instance_miou_without_leaked": without[0], "class_miou_without_leaked": without[1]}
+    return {f"{name}_{metric}": value for metric, value in values.items()}
 
 
 def described(

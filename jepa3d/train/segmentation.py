@@ -9,7 +9,7 @@ the same function for a fraction of the products.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +21,7 @@ from jepa3d.nets.encoder import Encoder, Tokens
 from jepa3d.nets.patches import Patches
 from jepa3d.ops.geometry import gather
 from jepa3d.ops.propagate import inverse_distance
+from jepa3d.train.objective import Loss, Trainable
 
 CATEGORY = 64  # width of the category's embedding
 Merge = Literal["concat", "mean"]
@@ -93,13 +94,6 @@ def _normed(x: Float[Tensor, "B P C"], norm: nn.BatchNorm1d) -> Float[Tensor, "B
     return F.relu(norm(x.flatten(0, 1)), inplace=True).view(x.shape)
 
 
-class Loss(NamedTuple):
-    """What a step minimises, and numbers about it for the curve."""
-
-    total: Tensor
-    monitors: dict[str, Tensor]
-
-
 @runtime_checkable
 class Numbered(Protocol):
     """A batch whose `label` says which shape of the training set each one is."""
@@ -111,7 +105,7 @@ class Numbered(Protocol):
     def uniform(self, purpose: str, *count: int) -> Tensor: ...
 
 
-class PartObjective(nn.Module):
+class PartObjective(Trainable):
     """Negative log-likelihood of the points' parts; the labels of the training set lie beside the model.
 
     `allowed` says which parts compete in each category; the loss is over all parts where it is all true, as the peers'
@@ -145,7 +139,7 @@ class PartObjective(nn.Module):
             self.model.encoder.eval()
         return self
 
-    def forward(self, batch: Numbered) -> Loss:
+    def forward(self, batch: Numbered, progress: float = 0.0) -> Loss:
         patches, truth, category = batch.patches(), self.part[batch.label].long(), self.category[batch.label]
         points = patches.points
         if self.points is not None:
@@ -157,9 +151,6 @@ class PartObjective(nn.Module):
         likelihood = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), ignore_index=-1, reduction="sum")
         right = (logits.argmax(-1) == truth).sum() / labelled
         return Loss(likelihood / labelled, {"train_point_accuracy": right})
-
-    def after_step(self, progress: float) -> None:
-        """Nothing follows a step."""
 
 
 def best_allowed(logits: Float[Tensor, "B P parts"], allowed: Bool[Tensor, "B parts"]) -> Int[Tensor, "B P"]:

@@ -24,25 +24,26 @@ from jepa3d.nets.encoder import Encoder
 from jepa3d.ops import score
 from jepa3d.ops.augment import augment
 from jepa3d.ops.draws import shape_keys
-from jepa3d.params import Augment, Execution, Fit, Level, Model, Tune
+from jepa3d.params import Augment, Fit, Level, Model, Scheme, Tune
 from jepa3d.pretrained import for_training, load
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.seeds import derive
 from jepa3d.train import batches, distributed, loop
 from jepa3d.train.heads import Classifier
+from jepa3d.train.objective import Loss, Trainable
 
 BATCH = 128  # shapes that are scored at once
 
 
-class Loss(NamedTuple):
-    """What a step minimises, and numbers about it for the curve (0-d tensors)."""
+class Start(NamedTuple):
+    """A classifier before it is trained, and the learning-rate factors of its encoder (none: it was not pretrained)."""
 
-    total: Tensor
-    monitors: dict[str, Tensor]
+    net: Classifier
+    factors: Mapping[str, float]
 
 
-class Tuned(nn.Module):
+class Tuned(Trainable):
     """A classifier in training, the sums of its epoch, and, with `choose`, the best weights so far."""
 
     sums: Tensor  # float64 [3]: loss, right answers and number of the shapes seen since the last look
@@ -50,35 +51,27 @@ class Tuned(nn.Module):
     looked: Tensor  # int64 []: the step of the last look
 
     def __init__(
-        self,
-        net: Classifier,
-        smoothing: float,
-        factors: Mapping[str, float],
-        choose: bool,
-        world: distributed.World = distributed.ALONE,
+        self, start: Start, smoothing: float, choose: bool, world: distributed.World = distributed.ALONE
     ) -> None:
         super().__init__()
-        self.net, self.world = net, world
-        self.best = copy.deepcopy(net).requires_grad_(False) if choose else None
+        self.net, self.world = start.net, world
+        self.best = copy.deepcopy(start.net).requires_grad_(False) if choose else None
         self.smoothing = smoothing
-        self.factors = {f"net.encoder.{name}": factor for name, factor in factors.items()}
+        self.factors = {f"net.encoder.{name}": factor for name, factor in start.factors.items()}
         self.register_buffer("sums", torch.zeros(3, dtype=torch.float64))
         self.register_buffer("chosen", torch.tensor([-1.0, -torch.inf, 0.0], dtype=torch.float64))
         self.register_buffer("looked", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, batch: batches.Batch) -> Loss:
+    def forward(self, batch: batches.Batch, progress: float = 0.0) -> Loss:
         logits = self.net(batch.patches()).float()
         loss = F.cross_entropy(logits, batch.label, label_smoothing=self.smoothing)
         right = (logits.detach().argmax(1) == batch.label).sum()
         sums = torch.stack([loss.detach() * len(batch), right, torch.full_like(right, len(batch))])
-        self.sums += sums if self.world.size == 1 else self.world.total(sums)
+        self.sums += sums if self.world.size == 1 else self.world.sum(sums)
         return Loss(loss, {})
 
-    def lr_factors(self) -> dict[str, float]:
+    def lr_factors(self) -> Mapping[str, float]:
         return self.factors
-
-    def after_step(self, progress: float) -> None:
-        """Nothing: there is no EMA copy."""
 
     def offer(self, accuracy: float, loss: float, step: int) -> None:
         """Keep these weights if they are better on held-out shapes: accuracy first, then the lower loss, then first."""
@@ -114,8 +107,8 @@ class Plan(NamedTuple):
 
 def plan(settings: Fit, shapes: int) -> Plan:
     """The lengths in steps; a batch is at most all shapes."""
-    parts = settings.accumulate
-    batch = max(parts, min(settings.batch, shapes) // parts * parts)
+    micro = settings.accumulate
+    batch = max(micro, min(settings.batch, shapes) // micro * micro)
     epoch = max(1, shapes // batch)
     steps = settings.steps if settings.steps is not None else epoch * (settings.epochs or 0)
     warmup = settings.warmup_steps
@@ -124,19 +117,17 @@ def plan(settings: Fit, shapes: int) -> Plan:
     return Plan(settings.model_copy(update=changes), epoch)
 
 
-def classifier(
-    weights: Path, model: Model, settings: Tune, classes: int, seed: int, pretrained: bool
-) -> tuple[Classifier, dict[str, float]]:
-    """The classifier on a saved encoder, its head drawn from `seed`; and the learning-rate factors of the encoder."""
+def classifier(weights: Path, model: Model, settings: Tune, classes: int, seed: int, pretrained: bool) -> Start:
+    """The classifier on a saved encoder, its head drawn from `seed`."""
     loaded = load(weights, settings.which)
-    found = loaded.module.config
-    if not found.layers:
+    saved = loaded.module.config
+    if not saved.layers:
         raise Problem(
-            f"{weights}: '{found.kind}' has nothing that could be trained on",
+            f"{weights}: '{saved.kind}' has nothing that could be trained on",
             "its features are computed, not learned; fine-tuning needs weights",
             "evaluate this run by the tasks on frozen features only",
         )
-    own, wanted = found.shape(), model.shape()
+    own, wanted = saved.shape(), model.shape()
     for key in dict.fromkeys([*wanted, *own]):
         if own.get(key) != wanted.get(key):
             raise Problem(
@@ -151,7 +142,7 @@ def classifier(
         kept = loaded.module.state_dict().keys()
         every = lr_factors(net, settings.encoder_lr_scale, settings.layer_decay)
         factors = {name: factor for name, factor in every.items() if name in kept}
-    return Classifier(net, settings.hidden, classes, settings.dropout), factors
+    return Start(Classifier(net, settings.hidden, classes, settings.dropout), factors)
 
 
 def lr_factors(net: Encoder, scale: float, decay: float) -> dict[str, float]:
@@ -161,18 +152,13 @@ def lr_factors(net: Encoder, scale: float, decay: float) -> dict[str, float]:
 
 
 def train(
-    net: Classifier,
-    factors: Mapping[str, float],
+    start: Start,
     settings: Tune,
     source: batches.Source,
-    live: Sequence[Level],
+    scheme: Scheme,
     seed: int,
-    state: Path,
-    fingerprint: str,
-    label: str,
+    job: loop.Job,
     looks: Looks | None = None,
-    world: distributed.World = distributed.ALONE,
-    execution: Execution | None = None,
 ) -> tuple[Tuned, list[dict[str, Any]]]:
     """Train to the end, or from where it was stopped; the weights and, on the first rank, the row of each look.
 
@@ -180,35 +166,20 @@ def train(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settled, epoch = plan(settings.fit, len(source))
-    tuned = Tuned(net, settings.smoothing, factors, looks is not None and looks.held is not None, world).to(device)
-    stream = batches.Stream(
-        source,
-        settled.batch,
-        derive(seed, "stream"),
-        settings.augment,
-        live,
-        device,
-        settled.accumulate,
-        world.rank,
-        world.size,
-    )
+    tuned = Tuned(start, settings.smoothing, looks is not None and looks.held is not None, job.world).to(device)
+    batching = batches.Batching.of(settled, settings.augment, scheme)
     training = loop.Training(
         objective=tuned,
-        stream=stream,
+        stream=batches.Stream(source, batching, derive(seed, "stream"), device, job.world),
         fit=settled,
         seed=derive(seed, "fit"),
-        state=state,
-        label=label,
-        fingerprint=fingerprint,
-        watch=None if looks is None else lambda: _look(tuned, looks, epoch, settled),
-        watch_every=epoch * (looks.every if looks else 1),
-        watch_together=True,
-        execution=execution or Execution(),
-        world=world,
-        done=bool if looks is None else lambda: _enough(tuned, looks, epoch),
+        job=job,
     )
+    if looks is not None:
+        training.watch = loop.Watch(lambda: _look(tuned, looks, epoch, settled), epoch * looks.every, on_all_ranks=True)
+        training.done = lambda: _enough(tuned, looks, epoch)
     loop.run(training)
-    rows = store.read_jsonl(training.curve) if world.first and training.curve.exists() else []
+    rows = store.read_jsonl(job.curve) if job.world.first and job.curve.exists() else []
     return tuned.eval(), [row for row in rows if "test" in row]
 
 
@@ -222,9 +193,9 @@ def _look(tuned: Tuned, looks: Looks, epoch: int, settled: Fit) -> dict[str, flo
     tuned.looked.fill_(step)
     row = {"epoch": step / epoch, "loss": loss / count, "train": right / count}
     if looks.held is not None:
-        found = logits(tuned.net, looks.held.source, device, world=world)
-        row["validation"] = score.accuracy(looks.held.label, found.argmax(1))
-        row["validation_loss"] = cross_entropy(found, looks.held.label)
+        on_held = logits(tuned.net, looks.held.source, device, world=world)
+        row["validation"] = score.accuracy(looks.held.label, on_held.argmax(1))
+        row["validation_loss"] = cross_entropy(on_held, looks.held.label)
         tuned.offer(row["validation"], row["validation_loss"], step)
     row["test"] = score.accuracy(looks.test.label, logits(tuned.net, looks.test.source, device, world=world).argmax(1))
     tuned.train()
@@ -261,7 +232,7 @@ def logits(
         if augmentation is not None:
             batch.points = augment(batch.points, keys, augmentation)
         pieces.append(net(batch.patches()).float().cpu().numpy())
-    return np.concatenate(world.together(pieces))
+    return np.concatenate(world.all_gather(pieces))
 
 
 def cross_entropy(logits: Float[np.ndarray, "n classes"], truth: Int[np.ndarray, "n"]) -> float:

@@ -14,6 +14,7 @@ from jepa3d.ops.draws import shape_keys
 from jepa3d.params import Tokenizer
 from jepa3d.problem import Problem
 from jepa3d.train.batches import Batch
+from jepa3d.train.objective import Setup
 
 MODEL = transformer.Config(width=12, depth=1, heads=2, tokenizer=Tokenizer(widths=(6, 8, 8)))
 
@@ -31,7 +32,7 @@ def batch(seed: int = 0, shapes: int = 8) -> Batch:
 
 def test_calibration_is_the_plain_average_of_the_batch_statistics():
     torch.manual_seed(0)
-    net = random_init.Objective(random_init.Config(clouds=24), MODEL, 0)
+    net = random_init.Objective(random_init.Config(clouds=24), Setup(MODEL))
     weights = {name: value.clone() for name, value in net.named_parameters()}
     batches = [batch(seed) for seed in range(5)]
     net.finish(batches)
@@ -47,7 +48,7 @@ def test_calibration_is_the_plain_average_of_the_batch_statistics():
 
 
 def test_calibration_forgets_what_was_there_and_may_be_left_out():
-    net = random_init.Objective(random_init.Config(clouds=0), MODEL, 0)
+    net = random_init.Objective(random_init.Config(clouds=0), Setup(MODEL))
     norm = net.encoder.tokenizer.point_norm
     norm.running_mean.fill_(7.0)
     net.finish([batch()])
@@ -61,7 +62,7 @@ def test_runs_of_one_seed_start_from_the_same_encoder():
     for kind in ("jepa", "random_init", "supervised"):
         torch.manual_seed(5)
         module = plugins.find(objectives, kind)
-        encoders.append(module.Objective(module.Config(), MODEL, 3).encoder)
+        encoders.append(module.Objective(module.Config(), Setup(MODEL, classes=3)).encoder)
     for other in encoders[1:]:
         for (name, a), b in zip(encoders[0].named_parameters(), other.parameters(), strict=True):
             assert torch.equal(a, b), name
@@ -69,7 +70,7 @@ def test_runs_of_one_seed_start_from_the_same_encoder():
 
 def test_supervised_is_cross_entropy_of_a_linear_head_on_the_pooled_feature():
     torch.manual_seed(0)
-    net = supervised.Objective(supervised.Config(smoothing=0.1), MODEL, 3).eval()
+    net = supervised.Objective(supervised.Config(smoothing=0.1), Setup(MODEL, classes=3)).eval()
     loss = net(batch())
     logits = net.head(net.encoder.pool(net.encoder(batch().patches())))
     expected = F.cross_entropy(logits, batch().label, label_smoothing=0.1)
@@ -81,12 +82,12 @@ def test_supervised_is_cross_entropy_of_a_linear_head_on_the_pooled_feature():
 @pytest.mark.parametrize("classes", [0, 1])
 def test_supervised_without_labels_of_two_classes_is_a_problem(classes: int):
     with pytest.raises(Problem, match="needs labelled data"):
-        supervised.Objective(supervised.Config(), MODEL, classes)
+        supervised.Objective(supervised.Config(), Setup(MODEL, classes=classes))
 
 
 @pytest.mark.parametrize("kind", ["raw_centres", "handcrafted"])
 def test_an_untrained_baseline_has_an_encoder_and_says_that_it_cannot_be_trained(kind: str):
-    net = random_init.Objective(random_init.Config(), plugins.find(encoders, kind).Config(), 0)
+    net = random_init.Objective(random_init.Config(), Setup(plugins.find(encoders, kind).Config()))
     encoder = net.encoders()["context"]
     assert encoder.pool(encoder(batch().patches())).shape[0] == 8
     net.finish([batch()])  # there is nothing to calibrate

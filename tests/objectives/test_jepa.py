@@ -15,6 +15,7 @@ from jepa3d.ops.draws import shape_keys
 from jepa3d.ops.schedule import cosine
 from jepa3d.params import Tokenizer
 from jepa3d.train.batches import Batch
+from jepa3d.train.objective import Setup
 
 MODEL = transformer.Config(width=12, depth=2, heads=2, tokenizer=Tokenizer(widths=(6, 8, 8)))
 SHAPES, POINTS, PATCHES, SIZE = 4, 60, 20, 6
@@ -34,7 +35,7 @@ def batch() -> Batch:
 def objective(seed: int = 0, model: transformer.Config = MODEL, **options: Any) -> Objective:
     """An objective whose two encoders differ, with BatchNorm in evaluation mode."""
     torch.manual_seed(seed)
-    made = Objective(Config.model_validate({"predictor": {"depth": 2}} | options), model, 0)
+    made = Objective(Config.model_validate({"predictor": {"depth": 2}} | options), Setup(model))
     with torch.no_grad():
         for parameter in [*made.encoder.parameters(), *made.predictor.parameters()]:
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -214,7 +215,7 @@ def test_batch_norm_buffers_are_copied_and_not_averaged():
 
 def test_the_target_encoder_starts_as_a_copy_and_stays_in_evaluation_mode():
     torch.manual_seed(0)
-    net = Objective(Config(), MODEL, 0)
+    net = Objective(Config(), Setup(MODEL))
     assert all(torch.equal(a, b) for a, b in zip(net.target.parameters(), net.encoder.parameters(), strict=True))
     assert net.train().encoder.training
     assert not any(module.training for module in net.target.modules())

@@ -134,7 +134,7 @@ def test_several_data_sets_are_trained_on_together_and_have_no_common_labels(
     write_canonical(layout.canonical("more"), train=0, test=5)
     patchify(params, layout, "flat", "more")
     entry = params.runs["jepa"]
-    assert [len(part.rows) for part in stage.training_parts(layout, entry)] == [60]  # nothing to train on in `more`
+    assert [len(subset.rows) for subset in stage.subsets(layout, entry)] == [60]  # nothing to train on in `more`
     assert stage.label_count(layout, entry) == 0
     assert stage.label_count(layout, entry.model_copy(update={"data": ("toys",)})) == 3
     stage.pretrain(params, layout, "jepa", 0)
@@ -288,7 +288,7 @@ def test_other_settings_do_not_resume_the_state_of_these(
         raise loop.Stopped(1, 15)
 
     seen = []
-    monkeypatch.setattr(loop, "run", lambda training: (seen.append(training.fingerprint), stop(training)))
+    monkeypatch.setattr(loop, "run", lambda training: (seen.append(training.job.fingerprint), stop(training)))
     for change in ({}, {"about": "other words"}, {"objective": {"kind": "jepa", "loss": "cosine"}}):
         tiny["runs"]["jepa"] |= change
         with pytest.raises(loop.Stopped):

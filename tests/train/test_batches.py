@@ -21,18 +21,20 @@ from jepa3d.stages.patchify import levels
 from jepa3d.train.batches import (
     BLOCK,
     Arrays,
+    Batching,
     InMemory,
     Lanes,
     OnDisk,
-    Part,
     Stream,
     Streamed,
+    Subset,
     class_names,
     open_shapes,
     open_training,
     split_rows,
     to_device,
 )
+from jepa3d.train.distributed import ALONE, World
 
 SHAPE_BYTES = 16 * 3 * 4 + 4 * 2 + 4 * 3 * 2 + 8  # what one shape of `numbered` takes
 
@@ -44,14 +46,14 @@ def numbered(count: int) -> Arrays:
     return Arrays(points, centre, np.tile(np.arange(3, dtype=np.uint16), (count, 4, 1)), np.arange(count))
 
 
-def stored(folder: Path, count: int, name: str = "a", test_every: int = 0) -> Part:
+def stored(folder: Path, count: int, name: str = "a", test_every: int = 0) -> Subset:
     """The same shapes in two files, with a test shape after each `test_every` train shapes."""
     arrays = numbered(count)
     split = ["test" if test_every and i % test_every == 0 else "train" for i in range(count)]
     canonical, patches = folder / f"{name}.h5", folder / f"{name}.patches.h5"
     store.write_h5(canonical, {"points": arrays.points, "label": arrays.label, "split": split}, {}, classes=["x", "y"])
     store.write_h5(patches, {"centre": arrays.centre, "neighbour": arrays.neighbour}, {})
-    return Part(canonical, patches, split_rows(canonical, "train"))
+    return Subset(canonical, patches, split_rows(canonical, "train"))
 
 
 def streamed(folder: Path, count: int, blocks: int, lanes: int = 1, run: int = 8, **options: int) -> Streamed:
@@ -63,8 +65,8 @@ def labels(stream: Stream, step: int) -> list[int]:
     return torch.cat([batch.label for batch in stream.at(step)]).tolist()
 
 
-def plain(source: InMemory | Streamed, batch: int, **options: int) -> Stream:
-    return Stream(source, batch, 3, Augment(), **options)
+def plain(source: InMemory | Streamed, batch: int, accumulate: int = 1, world: World = ALONE) -> Stream:
+    return Stream(source, Batching(batch, Augment(), accumulate=accumulate), 3, world=world)
 
 
 @settings(deadline=None, max_examples=20)
@@ -125,12 +127,12 @@ def counted(source: Streamed) -> list[int]:
     return read
 
 
-def test_accumulated_parts_of_a_streamed_batch_are_shared_too(tmp_path: Path):
+def test_the_micro_batches_of_a_streamed_batch_are_shared_too(tmp_path: Path):
     single = plain(streamed(tmp_path, 300, 1, 4, 3), 24, accumulate=2)
-    ranks = [plain(streamed(tmp_path, 300, 1, 4, 3), 24, accumulate=2, rank=rank, ranks=2) for rank in range(2)]
+    ranks = [plain(streamed(tmp_path, 300, 1, 4, 3), 24, accumulate=2, world=World(rank, 2)) for rank in range(2)]
     for step in range(30):
-        parts = [[part.label.tolist() for part in stream.at(step)] for stream in (single, *ranks)]
-        assert parts[0] == [first + second for first, second in zip(parts[1], parts[2], strict=True)]
+        seen = [[batch.label.tolist() for batch in stream.at(step)] for stream in (single, *ranks)]
+        assert seen[0] == [first + second for first, second in zip(seen[1], seen[2], strict=True)]
 
 
 @given(batch=st.integers(1, 5000))
@@ -146,7 +148,7 @@ def test_a_streamed_batch_is_the_same_on_any_number_of_ranks_that_it_can_be_cut_
     part, fit = stored(tmp_path, 500), Fit(steps=1, batch=24, stream=True)
     single = plain(open_training([part], fit, Execution(), "fit"), 24)
     others = [
-        plain(open_training([part], fit, Execution(), "fit"), 24, rank=rank, ranks=ranks) for rank in range(ranks)
+        plain(open_training([part], fit, Execution(), "fit"), 24, world=World(rank, ranks)) for rank in range(ranks)
     ]
     for step in (0, 1, 20, 21, 43):
         assert labels(single, step) == [label for stream in others for label in labels(stream, step)]
@@ -173,7 +175,11 @@ def test_a_set_beyond_the_memory_is_a_problem_that_advises_to_stream(tmp_path: P
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
-    orders = [labels(Stream(InMemory(numbered(50)), 50, seed, Augment()), step) for seed in (0, 1) for step in (0, 1)]
+    orders = [
+        labels(Stream(InMemory(numbered(50)), Batching(50, Augment()), seed), step)
+        for seed in (0, 1)
+        for step in (0, 1)
+    ]
     assert len({tuple(order) for order in orders}) == 4
 
 
@@ -181,7 +187,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 def test_the_batch_of_a_step_does_not_depend_on_the_steps_before(tmp_path: Path, kind: str):
     def fresh() -> Stream:
         source = InMemory(numbered(300)) if kind == "in memory" else streamed(tmp_path, 300, 2, 2, 16)
-        return Stream(source, 32, 3, Augment(rotate="upright", shift=0.1))
+        return Stream(source, Batching(32, Augment(rotate="upright", shift=0.1)), 3)
 
     through = fresh()
     visited = {step: through.at(step)[0] for step in range(40)}
@@ -211,12 +217,14 @@ def test_streamed_and_in_memory_give_the_same_shapes(tmp_path: Path):
     assert not set(epochs[0]) & {i for i in range(200) if i % 5 == 0}  # no test shape
 
 
-def test_the_parts_of_ranks_and_of_accumulation_are_the_single_batch_cut_in_pieces():
+def test_the_micro_batches_of_ranks_are_the_single_batch_cut_in_pieces():
     source = InMemory(numbered(100))
     augmentation = Augment(rotate="so3", shift=0.2)
-    single = Stream(source, 24, 3, augmentation).at(5)[0]
-    ranks = [Stream(source, 24, 3, augmentation, accumulate=2, rank=rank, ranks=3).at(5) for rank in range(3)]
-    pieces = [ranks[rank][part] for part in range(2) for rank in range(3)]
+    single = Stream(source, Batching(24, augmentation), 3).at(5)[0]
+    ranks = [
+        Stream(source, Batching(24, augmentation, accumulate=2), 3, world=World(rank, 3)).at(5) for rank in range(3)
+    ]
+    pieces = [ranks[rank][number] for number in range(2) for rank in range(3)]
     assert all(len(piece) == 4 for piece in pieces)
     assert torch.equal(torch.cat([piece.label for piece in pieces]), single.label)
     assert torch.allclose(torch.cat([piece.points for piece in pieces]), single.points, atol=1e-6)
@@ -226,14 +234,14 @@ def test_the_parts_of_ranks_and_of_accumulation_are_the_single_batch_cut_in_piec
 
 def test_a_batch_that_cannot_be_cut_evenly_is_a_problem():
     with pytest.raises(Problem, match="cannot be cut into 4 ranks x 2"):
-        Stream(InMemory(numbered(10)), 12, 0, Augment(), accumulate=2, ranks=4)
+        Stream(InMemory(numbered(10)), Batching(12, Augment(), accumulate=2), 0, world=World(0, 4))
 
 
 @pytest.mark.parametrize("ranks", [1, 4])
 def test_memory_is_the_budget_shared_by_the_ranks(tmp_path: Path, ranks: int):
     source = streamed(tmp_path, 1000, 1, 4, 10)
     budget = source.lanes.shapes * SHAPE_BYTES
-    stream, largest = plain(source, 40, ranks=ranks), 0
+    stream, largest = plain(source, 40, world=World(0, ranks)), 0
     for step in range(50):  # two epochs
         stream.at(step)
         largest = max(largest, sum(array.nbytes for arrays in source._held.values() for array in arrays.every()))
@@ -271,16 +279,15 @@ def test_sixteen_bit_indices_are_widened_without_a_sign():
 
 
 def test_cached_patches_are_gathered_from_the_augmented_points():
-    batch = Stream(InMemory(numbered(8)), 8, 0, Augment(shift=0.5)).at(0)[0]
+    batch = Stream(InMemory(numbered(8)), Batching(8, Augment(shift=0.5)), 0).at(0)[0]
     patches = batch.patches()
     assert torch.equal(patches.centres, batch.points[:, :4])
     assert torch.allclose(patches.groups, batch.points[:, None, :3] - batch.points[:, :4, None])
 
 
 def test_live_patches_are_computed_after_augmentation():
-    stream = Stream(
-        InMemory(numbered(8)), 8, 0, Augment(scale=(0.5, 2.0), scale_per_axis=True), live=(Level(num=5, size=6),)
-    )
+    augmentation = Augment(scale=(0.5, 2.0), scale_per_axis=True)
+    stream = Stream(InMemory(numbered(8)), Batching(8, augmentation, live=(Level(num=5, size=6),)), 0)
     batch = stream.at(0)[0]
     patches = batch.patches()
     index = farthest_point_sample(batch.points, 5)
@@ -291,20 +298,20 @@ def test_live_patches_are_computed_after_augmentation():
 PYRAMID = Scheme(points=16, levels=(Level(num=12, size=4), Level(num=6, size=3), Level(num=3, size=2)))
 
 
-def pyramid(folder: Path, count: int, name: str = "a") -> Part:
+def pyramid(folder: Path, count: int, name: str = "a") -> Subset:
     """Shapes with the patches of three levels, as `jepa3d patchify` writes them."""
     arrays = numbered(count)
     canonical, patches = folder / f"{name}.h5", folder / f"{name}.patches.h5"
     store.write_h5(canonical, {"points": arrays.points, "label": arrays.label, "split": ["train"] * count}, {})
     store.write_h5(patches, levels(arrays.points, PYRAMID), {})
-    return Part(canonical, patches, np.arange(count))
+    return Subset(canonical, patches, np.arange(count))
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["in memory", "streamed"])
 def test_every_level_of_a_pyramid_travels_with_its_shape(tmp_path: Path, stream: bool):
     parts = [pyramid(tmp_path, 70), pyramid(tmp_path, 30, "b")]
     fit = Fit(steps=1, batch=8, stream=stream)
-    batches = Stream(open_training(parts, fit, Execution(), "fit"), 8, 3, Augment(rotate="so3"))
+    batches = Stream(open_training(parts, fit, Execution(), "fit"), Batching(8, Augment(rotate="so3")), 3)
     for step in (0, 5):
         [batch] = batches.at(step)
         cached, anew = batch.patches(), patchify(batch.points, *PYRAMID.levels)
@@ -320,11 +327,10 @@ def test_every_level_of_a_pyramid_travels_with_its_shape(tmp_path: Path, stream:
 
 def test_live_patches_of_a_pyramid_are_computed_level_by_level(tmp_path: Path):
     scheme = PYRAMID.model_copy(update={"live": True})
-    part = pyramid(tmp_path, 8)
+    subset = pyramid(tmp_path, 8)
     changed = Augment(scale=(0.5, 2.0), scale_per_axis=True)
-    [batch] = Stream(
-        InMemory(open_shapes([part], float("inf")).rows(np.arange(8))), 8, 0, changed, live=scheme.live_levels
-    ).at(0)
+    source = InMemory(open_shapes([subset], float("inf")).rows(np.arange(8)))
+    [batch] = Stream(source, Batching(8, changed, scheme.live_levels), 0).at(0)
     wanted = patchify(batch.points, *PYRAMID.levels)
     for mine, other in zip(batch.patches().above, wanted.above, strict=True):
         assert torch.equal(mine.centres, other.centres)
@@ -337,14 +343,14 @@ def test_a_chosen_subset_of_the_points_is_read_in_its_order(tmp_path: Path):
     chosen = np.array([[5, 2, 9]] * 3, np.uint16)
     store.write_h5(tmp_path / "a.h5", {"points": arrays.points, "label": arrays.label}, {})
     store.write_h5(tmp_path / "p.h5", {"centre": arrays.centre, "neighbour": arrays.neighbour, "point": chosen}, {})
-    source = open_shapes([Part(tmp_path / "a.h5", tmp_path / "p.h5", np.arange(3))], float("inf"))
+    source = open_shapes([Subset(tmp_path / "a.h5", tmp_path / "p.h5", np.arange(3))], float("inf"))
     assert np.array_equal(source.rows(np.arange(3)).points, arrays.points[:, [5, 2, 9]])
 
 
 def test_patches_of_another_file_are_a_problem(tmp_path: Path):
     one, other = stored(tmp_path, 10, "a"), stored(tmp_path, 11, "b")
     with pytest.raises(Problem, match="does not belong to") as caught:
-        open_shapes([Part(one.canonical, other.patches, one.rows)], float("inf"))
+        open_shapes([Subset(one.canonical, other.patches, one.rows)], float("inf"))
     assert "11 shapes against 10" in caught.value.why
 
 

@@ -42,7 +42,7 @@ def test_work_is_shared_whole_and_evenly(count: int, size: int):
 def test_outside_the_block_layers_are_as_they_were():
     model = transformer.Config(width=24, depth=2, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
     net = Classifier(build(model), (8,), 3, 0.5)
-    with distributed.shared(net, World(1, 2)):
+    with distributed.layers_synchronised(net, World(1, 2)):
         assert "forward" in vars(net.encoder.tokenizer.point_norm)
         assert net.encoder.blocks[0].share == net.head[3].share == (1, 2)
     assert "forward" not in vars(net.encoder.tokenizer.point_norm)
@@ -53,9 +53,10 @@ def test_alone_without_an_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with distributed.joined() as world:
         assert world == ALONE
-        assert (world.greatest(3), world.told(4)) == (3, 4)
-        assert world.mean(torch.tensor([2.0])).tolist() == world.total(torch.tensor([2.0])).tolist() == [2.0]
-        assert world.together([1, 2]) == [1, 2]  # type: ignore[list-item]
+        assert (world.max(3), world.broadcast(4)) == (3, 4)
+        assert world.mean(torch.tensor([2.0])).tolist() == world.sum(torch.tensor([2.0])).tolist() == [2.0]
+        assert world.all_gather_rows(torch.tensor([[2.0]], requires_grad=True)).requires_grad is False
+        assert world.all_gather([1, 2]) == [1, 2]  # type: ignore[list-item]
     monkeypatch.setenv("JEPA3D_JOB", "slurm")
     with distributed.joined() as world:
         assert world.save_on == (signal.SIGTERM,)

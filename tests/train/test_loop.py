@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib
+import math
 import os
 import random
 import signal
@@ -28,8 +31,8 @@ from jepa3d.results import store
 from jepa3d.stages.patchify import patchify
 from jepa3d.stages.pretrain import pretrain
 from jepa3d.train import loop
-from jepa3d.train.batches import Arrays, Batch, InMemory, Stream
-from jepa3d.train.objective import Base, Loss
+from jepa3d.train.batches import Arrays, Batch, Batching, InMemory, Stream
+from jepa3d.train.objective import Base, Loss, Trainable
 
 
 class Toy(Base):
@@ -41,7 +44,7 @@ class Toy(Base):
         self.progress: list[float] = []
         self.disturb: Callable[[int, Tensor], Tensor] = lambda step, loss: loss
 
-    def forward(self, batch: Batch) -> Loss:
+    def forward(self, batch: Batch, progress: float = 0.0) -> Loss:
         loss = (self.net(batch.points)[..., 0] - batch.points[..., 1]).square().mean()
         loss = self.disturb(len(self.progress), loss)
         return Loss(loss, {"noise": torch.rand(()), "size": torch.tensor(float(len(batch)))})
@@ -50,17 +53,19 @@ class Toy(Base):
         self.progress.append(progress)
 
 
+def shapes() -> InMemory:
+    points = np.random.default_rng(0).normal(size=(30, 16, 3)).astype(np.float32)
+    indices = np.zeros((30, 2), np.uint16)
+    return InMemory(Arrays(points, indices, indices[:, :, None].copy(), np.zeros(30, np.int64)))
+
+
 def training(folder: Path, **options: Any) -> loop.Training:
     how = {"checkpoint_every": 6, "log_every": 5} | {k: options.pop(k) for k in Execution.model_fields if k in options}
     settings = Fit.model_validate({"steps": 20, "batch": 8, "lr": 0.01} | options)
-    points = np.random.default_rng(0).normal(size=(30, 16, 3)).astype(np.float32)
-    indices = np.zeros((30, 2), np.uint16)
-    source = InMemory(Arrays(points, indices, indices[:, :, None].copy(), np.zeros(30, np.int64)))
     torch.manual_seed(0)
-    stream = Stream(source, settings.batch, 1, Augment(rotate="upright"), accumulate=settings.accumulate)
-    return loop.Training(
-        Toy(), stream, settings, 2, folder / "state", "toy", "these settings", execution=Execution(**how)
-    )
+    stream = Stream(shapes(), Batching(settings.batch, Augment(rotate="upright"), accumulate=settings.accumulate), 1)
+    job = loop.Job(folder / "state", "these settings", "toy", execution=Execution(**how))
+    return loop.Training(Toy(), stream, settings, 2, job)
 
 
 def weights(one: loop.Training) -> Tensor:
@@ -74,7 +79,7 @@ def rows(curve: Path) -> list[dict[str, Any]]:
 
 
 def steps(one: loop.Training) -> list[int]:
-    return [int(path.stem[4:]) for path in sorted(one.state.glob("step*.pt"))]
+    return [int(path.stem[4:]) for path in sorted(one.job.state.glob("step*.pt"))]
 
 
 # --- one step
@@ -101,27 +106,83 @@ def test_a_training_is_adamw_with_the_schedule_by_hand(tmp_path: Path):
 
 
 def test_biases_norms_and_tokens_do_not_decay():
-    net = nn.ModuleDict({"linear": nn.Linear(3, 3), "norm": nn.LayerNorm(3)})
+    net = Trainable()
+    net.linear, net.norm = nn.Linear(3, 3), nn.LayerNorm(3)
     net.token = nn.Parameter(torch.zeros(5))
     net.frozen = nn.Parameter(torch.zeros(2, 2), requires_grad=False)
     decayed, kept = loop.adamw(net, Fit(steps=1, weight_decay=0.3)).param_groups
     assert decayed["weight_decay"] == 0.3
     assert kept["weight_decay"] == 0.0
-    assert [p is net["linear"].weight for p in decayed["params"]] == [True]
+    assert [p is net.linear.weight for p in decayed["params"]] == [True]
     assert {id(p) for p in kept["params"]} == {
-        id(p) for p in (net["linear"].bias, net["norm"].weight, net["norm"].bias, net.token)
+        id(p) for p in (net.linear.bias, net.norm.weight, net.norm.bias, net.token)
     }
 
 
+def test_what_the_objective_names_does_not_decay_and_everything_does_where_the_settings_say_so():
+    net = Trainable()
+    net.linear, net.codebook = nn.Linear(3, 3), nn.Embedding(4, 3)
+    net.no_decay = lambda: {"codebook.weight"}
+    decayed, kept = loop.adamw(net, Fit(steps=1)).param_groups
+    assert [p is net.linear.weight for p in decayed["params"]] == [True]
+    assert {id(p) for p in kept["params"]} == {id(net.linear.bias), id(net.codebook.weight)}
+    [everything] = loop.adamw(net, Fit(steps=1, decay="all", weight_decay=0.3)).param_groups
+    assert everything["weight_decay"] == 0.3
+    assert len(everything["params"]) == 3
+
+
+def test_a_name_that_no_parameter_has_is_the_objectives_mistake():
+    net = Trainable()
+    net.linear, net.no_decay = nn.Linear(3, 3), lambda: {"linear.wieght"}
+    with pytest.raises(ValueError, match=r"no parameter 'linear.wieght'"):
+        loop.adamw(net, Fit(steps=1))
+
+
+def test_the_objective_knows_how_far_the_training_is_and_a_resumed_one_knows_it_too(tmp_path: Path):
+    seen: list[tuple[str, float]] = []
+
+    class Noting(Toy):
+        def forward(self, batch: Batch, progress: float = 0.0) -> Loss:
+            seen.append((life, progress))
+            return super().forward(batch, progress)
+
+    for life, failing in (("first", 13), ("second", None)):  # noqa: B007 (the objective notes it)
+        one = training(tmp_path, accumulate=2)
+        one.objective = Noting()
+        one.objective.disturb = lambda step, loss: loss * (torch.nan if step == failing else 1.0)  # noqa: B023
+        with contextlib.suppress(Problem):
+            loop.run(one)
+    of_second = [progress for life, progress in seen if life == "second"]
+    assert [progress for life, progress in seen if life == "first"] == [step / 20 for step in range(14) for _ in "ab"]
+    assert of_second == [step / 20 for step in range(12, 20) for _ in "ab"]
+
+
+def test_a_compiled_objective_that_reads_the_progress_is_compiled_once():
+    from torch._dynamo.testing import CompileCounter
+
+    class Scheduled(Toy):
+        def forward(self, batch: Batch, progress: float = 0.0) -> Loss:
+            return Loss(self.net(batch.points).mean() * math.cos(math.pi * progress), {})
+
+    compiler, net = CompileCounter(), Scheduled()
+    compiled = torch.compile(net, dynamic=True, backend=compiler)
+    batch = Stream(shapes(), Batching(8, Augment()), 1).at(0)[0]
+    for step in range(5):
+        assert compiled(batch, step / 5).total.item() == pytest.approx(net(batch, step / 5).total.item())
+    assert compiler.frame_count == 1
+
+
 @pytest.mark.parametrize("accumulate", [2, 4])
-def test_accumulated_parts_are_one_batch(tmp_path: Path, accumulate: int):
+def test_micro_batches_are_one_batch(tmp_path: Path, accumulate: int):
     one, other = training(tmp_path / "a"), training(tmp_path / "b", accumulate=accumulate)
     loop.run(one)
     loop.run(other)
     assert torch.allclose(weights(one), weights(other), atol=1e-5)
-    losses = [[row["loss"] for row in rows(t.curve)] for t in (one, other)]
+    losses = [[row["loss"] for row in rows(t.job.curve)] for t in (one, other)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert {row["size"] for row in rows(other.curve)} == {8 / accumulate}  # monitors are means over the parts
+    assert {row["size"] for row in rows(other.job.curve)} == {
+        8 / accumulate
+    }  # monitors are means over the micro-batches
 
 
 def test_gradients_are_clipped_to_their_norm(tmp_path: Path):
@@ -129,7 +190,7 @@ def test_gradients_are_clipped_to_their_norm(tmp_path: Path):
     loop.run(one)
     norm = torch.cat([p.grad.flatten() for p in one.objective.parameters()]).norm()
     assert norm.item() == pytest.approx(0.001, rel=1e-3)
-    assert rows(one.curve)[0]["gradient_norm"] > 0.01  # what it was before
+    assert rows(one.job.curve)[0]["gradient_norm"] > 0.01  # what it was before
 
 
 def test_lengths_in_epochs_become_steps():
@@ -138,23 +199,34 @@ def test_lengths_in_epochs_become_steps():
     assert loop.Schedule.of(Fit(steps=5, warmup_steps=2), 30 / 8).total == 5
 
 
+def test_a_horizon_cuts_the_cosine_short():
+    """Point-M2AE: 300 epochs of a cosine of 400, which ends at 0.15 of the greatest rate."""
+    cut, whole = (
+        loop.Schedule.of(Fit(steps=steps, warmup_steps=30, horizon=horizon), 1.0)
+        for steps, horizon in ((900, 4 / 3), (1200, 1.0))
+    )
+    assert cut.total == 900
+    assert [cut.lr(step) for step in range(900)] == [whole.lr(step) for step in range(900)]
+    assert cut.lr(899) / cut.fit.lr == pytest.approx(0.15, abs=0.005)
+
+
 def test_no_steps_train_nothing_and_write_nothing(tmp_path: Path):
     one = training(tmp_path, steps=0)
     before = weights(one)
     loop.run(one)
     assert torch.equal(before, weights(one))
-    assert not one.state.exists()
+    assert not one.job.state.exists()
 
 
 def test_the_curve_has_a_row_at_each_due_step_and_at_the_end(tmp_path: Path):
     one = training(tmp_path, steps=17)
-    one.watch, one.watch_every = lambda: {"rank": 3.0}, 8
+    one.watch = loop.Watch(lambda: {"rank": 3.0}, 8)
     loop.run(one)
-    logged = rows(one.curve)
+    logged = rows(one.job.curve)
     assert [row["step"] for row in logged if "loss" in row] == [5, 10, 15, 17]
     assert [row["step"] for row in logged if "rank" in row] == [8, 16, 17]
     assert logged[0]["lr"] == one.schedule.lr(4)
-    assert all(row["steps_per_second"] > 0 for row in store.read_jsonl(one.curve) if "loss" in row)
+    assert all(row["steps_per_second"] > 0 for row in store.read_jsonl(one.job.curve) if "loss" in row)
 
 
 # --- what goes wrong
@@ -202,7 +274,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(tmp_path: Path):
     loop.run(again)
     loop.run(undisturbed)
     assert torch.equal(weights(again), weights(undisturbed))
-    assert rows(again.curve) == rows(undisturbed.curve)
+    assert rows(again.job.curve) == rows(undisturbed.job.curve)
 
 
 def test_a_signal_that_was_held_back_while_a_job_started_stops_after_one_step(tmp_path: Path):
@@ -245,7 +317,7 @@ def test_resumed_from_any_step_it_ends_in_the_same_bits(tmp_path: Path, step: in
     assert (f"resumed at step {step // 6 * 6}" in capsys.readouterr().err) == (step >= 6)
     loop.run(undisturbed)
     assert torch.equal(weights(one), weights(undisturbed))
-    assert rows(one.curve) == rows(undisturbed.curve)
+    assert rows(one.job.curve) == rows(undisturbed.job.curve)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbage"])
@@ -254,42 +326,44 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
 ):
     interrupted(tmp_path / "a", 14)
     one, undisturbed = training(tmp_path / "a"), training(tmp_path / "b")
-    newest = one.state / "step000000012.pt"
+    newest = one.job.state / "step000000012.pt"
     whole = newest.read_bytes()
     newest.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "garbage": b"x" * 500}[damage])
-    (one.state / ".step000000012.pt.abc.tmp").write_bytes(whole[:100])  # what a kill in the middle of writing leaves
+    (one.job.state / ".step000000012.pt.abc.tmp").write_bytes(
+        whole[:100]
+    )  # what a kill in the middle of writing leaves
     loop.run(one)
     said = capsys.readouterr().err
     assert "step000000012.pt: cannot be read" in said
     assert "resumed at step 6" in said
     loop.run(undisturbed)
     assert torch.equal(weights(one), weights(undisturbed))
-    assert rows(one.curve) == rows(undisturbed.curve)
+    assert rows(one.job.curve) == rows(undisturbed.job.curve)
 
 
 def test_when_every_checkpoint_is_damaged_it_starts_anew(tmp_path: Path):
     interrupted(tmp_path / "a", 14)
     one, undisturbed = training(tmp_path / "a"), training(tmp_path / "b")
-    for path in one.state.glob("*.pt"):
+    for path in one.job.state.glob("*.pt"):
         path.write_bytes(b"")
     loop.run(one)
     loop.run(undisturbed)
-    assert len(list((one.state / "aside-1").glob("*.pt"))) == 2  # damaged, but perhaps not beyond repair
+    assert len(list((one.job.state / "aside-1").glob("*.pt"))) == 2  # damaged, but perhaps not beyond repair
     assert torch.equal(weights(one), weights(undisturbed))
-    assert rows(one.curve) == rows(undisturbed.curve)
+    assert rows(one.job.curve) == rows(undisturbed.job.curve)
 
 
 def test_a_state_of_other_settings_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     interrupted(tmp_path / "a", 14)
     one, undisturbed = training(tmp_path / "a"), training(tmp_path / "b")
-    one.fingerprint = "other settings"
-    kept = {path.name: path.read_bytes() for path in one.state.iterdir()}
+    one.job = dataclasses.replace(one.job, fingerprint="other settings")
+    kept = {path.name: path.read_bytes() for path in one.job.state.iterdir()}
     loop.run(one)
-    assert {path.name: path.read_bytes() for path in (one.state / "aside-1").iterdir()} == kept
+    assert {path.name: path.read_bytes() for path in (one.job.state / "aside-1").iterdir()} == kept
     assert "of other settings or data" in capsys.readouterr().err
     loop.run(undisturbed)
     assert torch.equal(weights(one), weights(undisturbed))
-    assert rows(one.curve) == rows(undisturbed.curve)
+    assert rows(one.job.curve) == rows(undisturbed.job.curve)
 
 
 def test_a_finished_training_has_nothing_left_to_do(tmp_path: Path):
@@ -372,15 +446,15 @@ def test_tensorboard_gets_the_curve_and_a_resumed_one_has_no_step_twice(tmp_path
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     one = training(tmp_path, checkpoint_every=10)
-    one.board = tmp_path / "board"
+    one.job = dataclasses.replace(one.job, board=tmp_path / "board")
     one.objective.disturb = lambda step, loss: loss * (torch.nan if step == 15 else 1.0)
     with pytest.raises(Problem):
         loop.run(one)
     again = training(tmp_path, checkpoint_every=10)
-    again.board = one.board
+    again.job = one.job
     time.sleep(1.1)  # TensorBoard reads the files of one second in the order of their names, 10 before 9
     loop.run(again)
-    events = EventAccumulator(str(one.board)).Reload()
+    events = EventAccumulator(str(one.job.board)).Reload()
     assert [event.step for event in events.Scalars("loss")] == [5, 10, 15, 20]
-    in_file = [row["loss"] for row in store.read_jsonl(again.curve) if "loss" in row]
+    in_file = [row["loss"] for row in store.read_jsonl(again.job.curve) if "loss" in row]
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(in_file)

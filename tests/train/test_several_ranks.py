@@ -25,9 +25,9 @@ from jepa3d.params import Augment, Execution, Fit, Jitter, Level, Objective, Run
 from jepa3d.results import store
 from jepa3d.tasks import Encoded, Result, finetune, part_seg
 from jepa3d.train import distributed, loop, tuning
-from jepa3d.train.batches import Arrays, Batch, InMemory, Stream
+from jepa3d.train.batches import Arrays, Batch, Batching, InMemory, Stream
 from jepa3d.train.distributed import ALONE, World
-from jepa3d.train.objective import Base, Loss
+from jepa3d.train.objective import Base, Loss, Setup
 
 pytestmark = pytest.mark.slow
 SIZE = 4  # with two, every order of summation gives the same bits
@@ -39,20 +39,22 @@ class Double(Stream):
     """Batches in float64, as the trainings of this file."""
 
     def at(self, step: int) -> list[Batch]:
-        parts = super().at(step)
-        for part in parts:
-            part.points = part.points.double()
-        return parts
+        micro_batches = super().at(step)
+        for batch in micro_batches:
+            batch.points = batch.points.double()
+        return micro_batches
 
 
-def objective(kind: str) -> Base:
+def objective(kind: str, world: World) -> Base:
     torch.manual_seed(0)
+    if kind == "contrast":
+        return Contrast(world).double()
     predictor = {"depth": 1}
     if kind == "supervised":
-        return supervised.Objective(supervised.Config(), MODEL, 3).double()
+        return supervised.Objective(supervised.Config(), Setup(MODEL, classes=3)).double()
     options = {"mask": {"block_scale": (0.1, 0.2)}, "tokenize": "used"} if kind == "uneven" else {}
     options |= {"predict": "per_block", "target_sees": "all"} if kind == "per_block" else {}
-    return jepa.Objective(jepa.Config.model_validate({"predictor": predictor, **options}), MODEL, 0).double()
+    return jepa.Objective(jepa.Config.model_validate({"predictor": predictor, **options}), Setup(MODEL)).double()
 
 
 def training(folder: Path, kind: str, world: World, **options: Any) -> loop.Training:
@@ -64,9 +66,28 @@ def training(folder: Path, kind: str, world: World, **options: Any) -> loop.Trai
     neighbour = (centre[:, :, None] + np.arange(4)).astype(np.uint16)
     source = InMemory(Arrays(points, centre, neighbour, random.integers(0, 3, 20)))
     augment = Augment(rotate="so3", scale=(0.8, 1.2), jitter=Jitter())
-    parts = settings.accumulate
-    stream = Double(source, settings.batch, 1, augment, None, "cpu", parts, world.rank, world.size)
-    return loop.Training(objective(kind), stream, settings, 2, folder / kind, kind, kind, execution=how, world=world)
+    stream = Double(source, Batching(settings.batch, augment, accumulate=settings.accumulate), 1, world=world)
+    return loop.Training(objective(kind, world), stream, settings, 2, loop.Job(folder / kind, kind, kind, world, how))
+
+
+class Contrast(Base):
+    """Each shape's feature against those of the whole batch, which lies on several ranks: its own key is the right one.
+
+    The keys are those of all ranks in the order of the batch; the place of the own ones follows from the rank.
+    """
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.encoder, self.world = build(MODEL), world
+        self.register_buffer("queue", torch.zeros(4, self.encoder.features))
+
+    def forward(self, batch: Batch, progress: float = 0.0) -> Loss:
+        query = nn.functional.normalize(self.encoder.pool(self.encoder(batch.patches())), dim=-1)
+        keys = self.world.all_gather_rows(query)
+        logits = query @ torch.cat([keys, self.queue]).T / (0.1 + progress)
+        own = torch.arange(len(query)) + self.world.rank * len(query)
+        self.queue.copy_(keys[:4])
+        return Loss(nn.functional.cross_entropy(logits, own), {})
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -74,6 +95,7 @@ CASES: dict[str, dict[str, Any]] = {
     "uneven": {},
     "per_block": {},
     "supervised": {},
+    "contrast": {},
     "accumulated": {"accumulate": 2},
 }
 
@@ -93,11 +115,11 @@ def stopped(folder: Path, world: World) -> int:
     one = training(folder / "stopped", "jepa", world, steps=7, checkpoint_every=100)
     forward, seen = one.objective.forward, []
 
-    def note(batch: Batch) -> Loss:
+    def note(batch: Batch, progress: float) -> Loss:
         seen.append(batch)
         if len(seen) == 4 and world.rank == world.size - 1:
             os.kill(os.getpid(), signal.SIGUSR2)
-        return forward(batch)
+        return forward(batch, progress)
 
     one.objective.forward = note
     try:
@@ -111,8 +133,8 @@ def not_finite(folder: Path, world: World) -> str:
     one = training(folder / "not_finite", "jepa", world)
     forward = one.objective.forward
 
-    def spoil(batch: Batch) -> Loss:
-        loss = forward(batch)
+    def spoil(batch: Batch, progress: float) -> Loss:
+        loss = forward(batch, progress)
         return loss._replace(total=loss.total * torch.nan) if world.rank == world.size - 1 else loss
 
     one.objective.forward = spoil
@@ -127,14 +149,14 @@ def saved_and_gone_on(folder: Path, world: World) -> list[str]:
     one = training(folder / "saved", "jepa", world, checkpoint_every=100)
     after = one.objective.after_step
 
-    def told(progress: float) -> None:
+    def save_request(progress: float) -> None:
         after(progress)
         if round(5 * progress) == 3 and world.first:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    one.objective.after_step = told
+    one.objective.after_step = save_request
     loop.run(one)
-    return sorted(path.name for path in one.state.glob("step*.pt"))
+    return sorted(path.name for path in one.job.state.glob("step*.pt"))
 
 
 def normalised(world: World) -> dict[str, Tensor]:
@@ -145,7 +167,7 @@ def normalised(world: World) -> dict[str, Tensor]:
     nn.init.normal_(norm.weight)
     part = slice(0, 12) if world.size == 1 else SHARES[world.rank]
     x = rows[part].clone().requires_grad_()
-    with distributed.shared(norm, world):
+    with distributed.layers_synchronised(norm, world):
         out = norm(x)
         (out * weight[part]).sum().backward()
         gradients = torch.stack([norm.weight.grad, norm.bias.grad])
@@ -181,7 +203,7 @@ def encoded(folder: Path, world: World) -> Encoded:
         near = centre[:, :, None] + np.arange(4)
         store.write_h5(patches, {"centre": centre.astype(np.uint16), "neighbour": near.astype(np.uint16)}, {})
         pretrained.save(weights, {"context": build(MODEL)}, scheme, {})
-    world.wait()
+    world.barrier()
     run = Run(data=("shapes",), patches="flat", model="tiny", objective=Objective(kind="jepa"), fit=Fit(steps=9))
     return Encoded(weights, canonical, patches, scheme, MODEL, run, folder / "tuned", "one", world, HOW)
 
@@ -245,7 +267,7 @@ def work(folder: Path, world: World) -> dict[str, Any]:
     found["undisturbed"] = dict(one.objective.state_dict())
     found["tuned"] = {name: tuned(folder / name, name, world) for name in TUNED}
     found["tuned again"] = {name: tuned(folder / f"{name} stopped", name, world, stop=3) for name in TUNED}
-    found["asked"] = [world.greatest(world.rank * 5), world.told(7 + world.rank)]
+    found["asked"] = [world.max(world.rank * 5), world.broadcast(7 + world.rank)]
     found["mean"] = world.mean(torch.tensor([float(world.rank), 4.0]))
     return found
 
@@ -254,7 +276,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     with distributed.joined() as world:
         torch.save(work(folder / "several", world), folder / f"rank{world.rank}.pt")
-        world.wait()
+        world.barrier()
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +287,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def several(folder: Path) -> list[dict[str, Any]]:
     """What each of several ranks found."""
-    common = {"WORLD_SIZE": str(SIZE), "JEPA3D_MEET": str(folder / "meet"), "OMP_NUM_THREADS": "1"}
+    common = {"WORLD_SIZE": str(SIZE), "JEPA3D_RENDEZVOUS": str(folder / "rendezvous"), "OMP_NUM_THREADS": "1"}
     running = [
         subprocess.Popen(
             [sys.executable, "-W", "error", __file__, str(folder)],
@@ -380,7 +402,7 @@ def test_ranks_that_tune_go_on_after_a_stop_with_the_same_numbers(several: list[
 def test_only_the_first_rank_writes(folder: Path, several: list[dict[str, Any]]):
     steps = [row["step"] for row in store.read_jsonl(folder / "several" / "jepa" / "jepa" / "curve.jsonl")]
     assert steps == [1, 2, 3, 4, 5]
-    assert not (folder / "meet").exists()
+    assert not (folder / "rendezvous").exists()
 
 
 if __name__ == "__main__":

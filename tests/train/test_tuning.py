@@ -44,10 +44,10 @@ def test_every_parameter_has_the_learning_rate_of_its_layer():
 
 
 def test_the_optimiser_has_the_groups_that_the_factors_say(tmp_path: Path):
-    net, factors = tuning.classifier(
+    start = tuning.classifier(
         saved(tmp_path / "e.safetensors"), MODEL, small(encoder_lr_scale=0.1), 3, 0, pretrained=True
     )
-    tuned = tuning.Tuned(net, 0.0, factors, choose=True)
+    net, tuned = start.net, tuning.Tuned(start, 0.0, choose=True)
     groups = loop.adamw(tuned, Fit(steps=1, weight_decay=0.3)).param_groups
     assert [(group["factor"], group["weight_decay"]) for group in groups] == [(1, 0.3), (1, 0), (0.1, 0.3), (0.1, 0)]
     assert {id(p) for group in groups[:2] for p in group["params"]} == {id(p) for p in net.head.parameters()}
@@ -56,17 +56,17 @@ def test_the_optimiser_has_the_groups_that_the_factors_say(tmp_path: Path):
 
 def test_a_first_step_moves_the_encoder_by_its_share_of_the_learning_rate(tmp_path: Path):
     settings = small(encoder_lr_scale=0.01, drop_path=0.0, fit=TuneFit(steps=1, batch=4, lr=1e-3, weight_decay=0.0))
-    net, factors = tuning.classifier(saved(tmp_path / "e.safetensors"), MODEL, settings, 2, 0, pretrained=True)
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    train(net, factors, settings, tmp_path)
-    moved = {name: (value - before[name]).abs().max().item() for name, value in net.named_parameters()}
+    start = tuning.classifier(saved(tmp_path / "e.safetensors"), MODEL, settings, 2, 0, pretrained=True)
+    before = {name: value.clone() for name, value in start.net.state_dict().items()}
+    train(start, settings, tmp_path)
+    moved = {name: (value - before[name]).abs().max().item() for name, value in start.net.named_parameters()}
     assert moved["head.0.weight"] == pytest.approx(1e-3, rel=0.01)  # AdamW's first step is lr times the sign
     assert moved["encoder.blocks.1.mlp.0.weight"] == pytest.approx(1e-5, rel=0.02)
 
 
 def test_a_run_that_was_not_trained_has_nothing_pretrained(tmp_path: Path):
     path = saved(tmp_path / "e.safetensors")
-    assert tuning.classifier(path, MODEL, small(encoder_lr_scale=0.1), 3, 0, pretrained=False)[1] == {}
+    assert tuning.classifier(path, MODEL, small(encoder_lr_scale=0.1), 3, 0, pretrained=False).factors == {}
 
 
 # --- lengths
@@ -86,7 +86,7 @@ def test_an_epoch_is_the_whole_batches_that_the_shapes_fill(shapes: int, batch: 
 
 
 def test_the_better_accuracy_is_kept_then_the_lower_loss_then_the_earlier_epoch():
-    tuned = tuning.Tuned(Classifier(build(MODEL), (), 2, 0.0), 0.0, {}, choose=True)
+    tuned = tuning.Tuned(tuning.Start(Classifier(build(MODEL), (), 2, 0.0), {}), 0.0, choose=True)
     for step, (accuracy, loss) in enumerate([(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1)], 1):
         with torch.no_grad():
             tuned.net.head[0].bias.fill_(step)
@@ -98,7 +98,7 @@ def test_the_better_accuracy_is_kept_then_the_lower_loss_then_the_earlier_epoch(
 def test_the_loss_is_the_smoothed_cross_entropy():
     torch.manual_seed(0)
     net = Classifier(build(MODEL), (), 4, 0.0)
-    tuned = tuning.Tuned(net, 0.2, {}, choose=False)
+    tuned = tuning.Tuned(tuning.Start(net, {}), 0.2, choose=False)
     batch = Batch(
         torch.randn(3, 16, 3), torch.arange(4).expand(3, 4), torch.arange(16).view(4, 4).expand(3, 4, 4),
         torch.tensor([0, 3, 1]), torch.arange(3),
@@ -157,7 +157,7 @@ def test_an_encoder_without_an_ema_copy_has_none_to_train_on(tmp_path: Path):
         tuning.classifier(saved(tmp_path / "e.safetensors"), MODEL, small(which="target"), 3, 0, pretrained=True)
 
 
-def train(net: Classifier, factors: dict[str, float], settings: Tune, folder: Path) -> None:
+def train(start: tuning.Start, settings: Tune, folder: Path) -> None:
     from jepa3d.train.batches import Arrays, InMemory
 
     random = np.random.default_rng(0)
@@ -167,4 +167,4 @@ def train(net: Classifier, factors: dict[str, float], settings: Tune, folder: Pa
         np.tile(np.arange(16, dtype=np.uint16).reshape(4, 4), (4, 1, 1)),
         np.array([0, 1, 0, 1]),
     )
-    tuning.train(net, factors, settings, InMemory(shapes), (), 0, folder / "state", "", "test")
+    tuning.train(start, settings, InMemory(shapes), SCHEME, 0, loop.Job(folder / "state", "", "test"))
