@@ -136,7 +136,7 @@ class Surveyed:
         """Repeats among the rows of tables are known after `read` only."""
         rows = [row for row in self.found.rows if not row.aside]
         counts = Counter((row.label, row.split) for row in rows)
-        single = {row.id: raw / row.file for row in rows if row.file not in self.found.many}
+        single = {row.id: f"{raw}/{row.file}" for row in rows if row.file and row.file not in self.found.many}
         about = {row.id: repeats.About(row.split, row.label) for row in rows}
         return {
             "split_from": self.found.split_from,

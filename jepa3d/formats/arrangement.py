@@ -107,7 +107,9 @@ def arrange(names: Sequence[str], labels: str, raw: Path) -> Arranged:
     where = raw / base if base else raw
     children = _children(deep)
     tops = tuple(sorted(children))
-    found = _split_first(tops, children, paths, labels, where) or _class_first(children, deep, loose, where)
+    first = _split_first(tops, children, paths, labels, where)
+    found = first or _class_first(children, deep, loose, where)
+    _check_deeper(deep, 1 if first else 2, where)
     if found is None:
         return Arranged(_unsplit(deep, loose, labels, where), "", base, tops)
     places, split_from = found
@@ -227,6 +229,22 @@ def _unsplit(deep: Sequence[Below], loose: Sequence[Below], labels: str, raw: Pa
         )
     places = {path.name: Place(outside=OUTSIDE) for path in loose}
     return places | {path.name: Place(_class(path.steps[0])) for path in deep}
+
+
+def _check_deeper(paths: Iterable[Below], start: int, raw: Path) -> None:
+    """Splits from step `start` on, below those that are read: what is drawn or told above may not mix them."""
+    inner: dict[tuple[str, ...], dict[Split, str]] = defaultdict(dict)
+    for path in paths:
+        for at in range(start, len(path.steps) - 1):
+            if split := plainly(path.steps[at]):
+                inner[path.steps[:at]][split] = path.steps[at]
+    for above, found in sorted(inner.items()):
+        if len(found) > 1:
+            raise Problem(
+                f"{raw / '/'.join(above)}: has {_listed({name: split for split, name in found.items()})} in it",
+                "splits are read in the first folder or in each class, not deeper",
+                RENAME,
+            )
 
 
 def _check_tops(tops: Sequence[str], raw: Path) -> None:

@@ -20,6 +20,7 @@ COMPANIONS = (  # of shapes, and never shapes themselves: counted, not listed on
     ".mtl", ".binvox", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".xml", ".ini", ".cfg", ".csv", ".tsv", ".xls",
     ".xlsx", ".log", ".lst", ".list", ".db", ".py", ".ipynb", ".m", ".sh", ".bat", ".md5", ".sha256", ".url", ".lock",
 )  # fmt: skip
+OURS = "SOURCE.json"  # `download` writes it beside what it unpacks
 MOST_VISITS = 64  # of one folder, by different links
 
 
@@ -52,7 +53,7 @@ def of(root: Path) -> Listing:
                 raise Problem(f"{path}: more than {MOST_VISITS} links lead to this folder", "", "remove some of them")
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if entry.name.startswith("."):
+                    if entry.name.startswith(".") or inside + entry.name == OURS:
                         continue
                     if entry.is_dir():
                         folders.append(f"{inside}{entry.name}/")

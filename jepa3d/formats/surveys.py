@@ -132,8 +132,8 @@ def contents(names: Iterable[str], raw: Path) -> tuple[dict[str, tables.Contents
     """What the .npz and .h5 files say; and those that cannot be read, with the reason."""
     told, broken = {}, {}
     for name in names:
-        path = raw / name if name else raw
-        if listing.ending(path.name) in clouds.ARRAYS:
+        if listing.ending(name or raw.name) in clouds.ARRAYS:
+            path = raw / name if name else raw
             try:
                 told[name] = contents_of(path)
             except tables.Misfit:

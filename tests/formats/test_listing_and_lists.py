@@ -10,6 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jepa3d.datasets import SetAside, Shape, folder
 from jepa3d.formats import arrangement, listing, lists
@@ -148,6 +150,34 @@ def test_links_upon_links_come_to_an_end(tmp_path: Path) -> None:
         listing.of(tmp_path / "f0")
 
 
+NAMES = ["train", "Testing", "val", "cup", "dog", "ModelNet", "a"]
+TREES = st.sets(st.lists(st.sampled_from(NAMES), max_size=4).map(tuple), min_size=1, max_size=8)
+
+
+@settings(deadline=None, max_examples=400)
+@given(folders=TREES, labels=st.sampled_from(["auto", "folders", "none"]), copies=st.integers(1, 2))
+def test_no_tree_of_folders_has_its_test_shapes_trained_on(folders: Any, labels: str, copies: int) -> None:
+    """Whatever the tree: what lies below a folder of tests, beside one for training, is for testing or is left out."""
+    names = sorted("/".join((*folder, f"{k}.npy")) for folder in folders for k in range(copies))
+    try:
+        places = arrangement.arrange(names, labels, Path("/data")).places
+    except Problem:
+        return
+    assert set(places) == set(names)
+    beside = {step for name in names for step in above(name) if step[-1] == "train"}
+    for name in names:
+        for step in above(name):
+            if step[-1] == "Testing" and (*step[:-1], "train") in beside and "train" not in step:
+                place = places[name]
+                assert place.split in ("test", "val") or place.outside or place.of_class == "Testing"
+
+
+def above(name: str) -> list[tuple[str, ...]]:
+    """Every folder over a file, as steps."""
+    steps = name.split("/")[:-1]
+    return [tuple(steps[:end]) for end in range(1, len(steps) + 1)]
+
+
 # ---- train and test with the same content
 
 
@@ -281,7 +311,7 @@ def test_a_cloud_of_text_whose_name_tells_a_split_stays_a_cloud(tmp_path: Path) 
 
 
 def test_a_zip_of_one_folder_is_looked_through(tmp_path: Path) -> None:
-    """Unpacked by `download`, which is tested there; here only what is left to do."""
+    """Unpacked by `download`, which is tested there, and leaves a file of its own."""
     fill(
         tmp_path / "in" / "MyNet",
         *(f"{n}/{s}/{k}.npy" for n in ("cup", "dog") for s in ("train", "test") for k in (1, 2)),
@@ -292,6 +322,8 @@ def test_a_zip_of_one_folder_is_looked_through(tmp_path: Path) -> None:
             archive.writestr(f"__MACOSX/{path.relative_to(tmp_path / 'in').parent}/._{path.name}", b"x")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         archive.extractall(tmp_path / "out")
+    (tmp_path / "out" / "SOURCE.json").write_text("{}")
+    assert audit(tmp_path / "out")["passed_over"] == {"__MACOSX/": 0}
     shapes, _ = read(tmp_path / "out")
     assert {(s.id.split("/")[1], s.label, s.split) for s in shapes} == {
         (name, label, split) for label, name in enumerate(("cup", "dog")) for split in ("train", "test")
