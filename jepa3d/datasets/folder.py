@@ -36,7 +36,8 @@ from jepa3d import parallel
 from jepa3d.datasets import SetAside, Shape, Split
 from jepa3d.formats import clouds, listing, meshes, repeats, surveys, tables
 from jepa3d.formats.canonical import TO_Y, unit_sphere
-from jepa3d.formats.surveys import Rules, Survey
+from jepa3d.formats.splitting import Rules
+from jepa3d.formats.surveys import Survey
 from jepa3d.params import DatasetConfig
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive

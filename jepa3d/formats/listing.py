@@ -50,7 +50,11 @@ def of(root: Path) -> Listing:
                 continue
             visits[me] += 1
             if visits[me] > MOST_VISITS:
-                raise Problem(f"{path}: more than {MOST_VISITS} links lead to this folder", "", "remove some of them")
+                raise Problem(
+                    f"{path}: more than {MOST_VISITS} links lead to this folder",
+                    "each way to it would be read",
+                    "remove some of them",
+                )
             with os.scandir(path) as entries:
                 for entry in entries:
                     if entry.name.startswith(".") or inside + entry.name == OURS:
