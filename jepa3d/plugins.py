@@ -1,14 +1,17 @@
 """Plugins are modules found by their name: no registry, no decorator, no list to edit.
 
 A caller gives the package that it imported itself, so every arrow of the import graph is visible to a linter. This is
-the only module that imports by name.
+the only module that imports by name. The package's `Plugin` is the contract: a Protocol whose abstract members a
+module must have, and whose other members are the defaults of what it may have.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import Any
 
 from jepa3d import renamed
 from jepa3d.problem import Problem, did_you_mean
@@ -32,7 +35,26 @@ def check(package: ModuleType, kind: str, where: str = "") -> None:
         )
 
 
-def find(package: ModuleType, kind: str) -> ModuleType:
-    """The plugin module `<package>.<kind>`; an unknown kind lists the known ones."""
+def find(package: ModuleType, kind: str) -> Any:
+    """The plugin `<package>.<kind>` as a `Plugin` of the package; an unknown kind lists the known ones."""
     check(package, kind)
-    return importlib.import_module(f"{package.__name__}.{kind}")
+    return fulfilled(package.Plugin, importlib.import_module(f"{package.__name__}.{kind}"))
+
+
+def fulfilled(contract: type, module: ModuleType) -> Any:
+    """The module with the contract's defaults for what it leaves out. A Problem names what it may not leave out."""
+    own = {name: getattr(module, name) for name in members(contract) if hasattr(module, name)}
+    if missing := sorted(contract.__abstractmethods__ - own.keys()):  # type: ignore[attr-defined]
+        package, _, kind = module.__name__.rpartition(".")
+        raise Problem(
+            f"{module.__file__}: the plugin '{kind}' lacks {', '.join(missing)}",
+            f"the contract is `Plugin` in {package.replace('.', '/')}/__init__.py",
+            f"define {missing[0]} there",
+        )
+    made = {name: staticmethod(value) if isinstance(value, FunctionType) else value for name, value in own.items()}
+    return type(module.__name__, (contract,), made)()
+
+
+def members(contract: type) -> list[str]:
+    """The public names of a contract."""
+    return [name for name, _ in inspect.getmembers_static(contract) if not name.startswith("_")]

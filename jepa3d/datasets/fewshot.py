@@ -17,10 +17,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from jepa3d.datasets import SetAside, Shape, Split
-from jepa3d.formats import audits, canonical, modelnet, pickles, roots
-from jepa3d.formats.modelnet import FORTY, ModelNet
-from jepa3d.formats.sources import Fetched, Source
+from jepa3d.datasets import Fetched, SetAside, Shape, Split
+from jepa3d.datasets._shared import audits, canonical, modelnet
+from jepa3d.datasets._shared.modelnet import FORTY, ModelNet
+from jepa3d.fetch.source import Source
+from jepa3d.formats import pickles, roots
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 
@@ -60,10 +61,6 @@ def classes(raw: Path, config: Config) -> tuple[str, ...]:
     return FORTY
 
 
-def parts(raw: Path, config: Config) -> tuple[str, ...]:
-    return ()
-
-
 def folds(config: Config) -> range:
     return range(FOLDS) if config.fold is None else range(config.fold, config.fold + 1)
 
@@ -78,12 +75,12 @@ def layouts(config: Config) -> dict[str, tuple[str, ...]]:
     return {name: tuple(f"{name}/{fold}.pkl" for fold in folds(config)) for name in spelt}
 
 
-def locate(raw: Path, config: Config) -> roots.Found:
+def locate(raw: Path, config: Config) -> roots.Located:
     """The folder of pickles, or ModelNet40 to draw from."""
     wanted = layouts(config)
     found = roots.find_layout(raw, wanted, FOLDERS) if config.source != "drawn" else None
     if found is not None:
-        return roots.Found("pickles", found[1] / found[0])
+        return roots.Located("pickles", found[1] / found[0])
     if config.source == "auto":
         check_none(raw, wanted)
     if config.source == "pickles":
@@ -93,7 +90,7 @@ def locate(raw: Path, config: Config) -> roots.Found:
     except Problem as problem:
         pickled = {} if config.source == "drawn" else wanted
         raise Problem(f"{raw}: no few-shot folds", f"{', '.join(pickled)} or {problem.why}"[:1500], BY_HAND) from None
-    return roots.Found(f"drawn from {whole.layout}", whole.folder, whole.lists)
+    return roots.Located(f"drawn from {whole.layout}", whole.folder, whole.lists)
 
 
 def check_none(raw: Path, wanted: dict[str, tuple[str, ...]]) -> None:
@@ -227,7 +224,7 @@ def audit(raw: Path, config: Config) -> dict[str, Any]:
 
 def forge(raw: Path) -> None:
     """The default setting, ten folds of two different clouds each, in the bytes of Point-BERT's pickles."""
-    import pickle  # for writing only: what is read goes through foreign/pickles.py
+    import pickle  # for writing only: what is read goes through formats/pickles.py
 
     folder = raw / "ModelNetFewshot" / "5way_10shot"
     folder.mkdir(parents=True, exist_ok=True)

@@ -33,16 +33,15 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from jepa3d import parallel
-from jepa3d.datasets import SetAside, Shape, Split
+from jepa3d.datasets import Reader, SetAside, Shape, Split
+from jepa3d.datasets._shared.canonical import TO_Y, unit_sphere
 from jepa3d.formats import clouds, listing, meshes, repeats, surveys, tables
-from jepa3d.formats.canonical import TO_Y, unit_sphere
 from jepa3d.formats.splitting import Rules
 from jepa3d.formats.surveys import Survey
 from jepa3d.params import DatasetConfig
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 
-SOURCES = ()
 NOT_FINITE = "has NaN or infinite coordinates"
 
 
@@ -106,7 +105,11 @@ def survey(raw: Path, config: Config) -> Survey:
     return surveys.survey(raw, rules)
 
 
-class Surveyed:
+def surveyed(raw: Path, config: Config) -> Reader[Config]:
+    return Surveyed(raw, config)
+
+
+class Surveyed(Reader[Config]):
     """The same functions with one look at the folder for all of them."""
 
     def __init__(self, raw: Path, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""ModelNet40, and ModelNet10 as the ten of its classes: five layouts, found by themselves (`foreign/modelnet.py`).
+"""ModelNet40, and ModelNet10 as the ten of its classes: five layouts, found by themselves (`_shared/modelnet.py`).
 
 The HDF5 of 2,048 points is what the linear probes and SVMs of the field read; Point-BERT's `.dat` of 8,192 points,
 in the order of farthest point sampling, is what they fine-tune on. The two are not interchangeable, so the layout is
@@ -15,10 +15,11 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from jepa3d.datasets import SetAside, Shape
-from jepa3d.formats import audits, modelnet, roots
-from jepa3d.formats.modelnet import FORTY, TEN, ModelNet
-from jepa3d.formats.sources import Fetched, Source
+from jepa3d.datasets import Fetched, SetAside, Shape
+from jepa3d.datasets._shared import audits, modelnet
+from jepa3d.datasets._shared.modelnet import FORTY, TEN, ModelNet
+from jepa3d.fetch.source import Source
+from jepa3d.formats import roots
 
 TERMS = "https://modelnet.cs.princeton.edu"
 SOURCES = (
@@ -86,11 +87,7 @@ def classes(raw: Path, config: Config) -> tuple[str, ...]:
     return FORTY if config.categories == 40 else TEN
 
 
-def parts(raw: Path, config: Config) -> tuple[str, ...]:
-    return ()
-
-
-def locate(raw: Path, config: Config) -> roots.Found:
+def locate(raw: Path, config: Config) -> roots.Located:
     return modelnet.locate(raw, config.layout)
 
 
@@ -112,7 +109,7 @@ def peek(raw: Path, config: Config, count: int) -> Iterator[Shape | SetAside]:
     return _shapes(found, audits.evenly(listed, count), config)
 
 
-def _shapes(found: roots.Found, listed: list[modelnet.Item], config: Config) -> Iterator[Shape | SetAside]:
+def _shapes(found: roots.Located, listed: list[modelnet.Item], config: Config) -> Iterator[Shape | SetAside]:
     for item, points, why in modelnet.clouds(found, listed, config):
         yield SetAside(item.id, why) if points is None else Shape(points, item.label, None, item.split, item.id)
 
@@ -184,7 +181,7 @@ def _forge_lists(folder: Path) -> None:
 
 
 def _forge_dat(raw: Path) -> None:
-    import pickle  # for writing only: what is read goes through foreign/pickles.py
+    import pickle  # for writing only: what is read goes through formats/pickles.py
 
     folder = raw / "ModelNet" / "modelnet40_normal_resampled"
     _forge_lists(folder)

@@ -29,7 +29,6 @@ from jepa3d.parallel import imap
 from jepa3d.params import DatasetConfig, Fraction, FrozenModel
 from jepa3d.seeds import derive
 
-SOURCES = ()
 CLASSES = tuple(RECIPES)
 PARTS = tuple(f"{name}/{part}" for name, recipe in RECIPES.items() for part in recipe.parts)
 PART = {name: index for index, name in enumerate(PARTS)}

@@ -21,10 +21,11 @@ import h5py
 import numpy as np
 
 from jepa3d import progress
-from jepa3d.datasets import SetAside, Shape, Split
-from jepa3d.formats import audits, canonical, hdf5, roots
-from jepa3d.formats.canonical import Canonical
-from jepa3d.formats.sources import Fetched, Source
+from jepa3d.datasets import Fetched, SetAside, Shape, Split
+from jepa3d.datasets._shared import audits, canonical
+from jepa3d.datasets._shared.canonical import Canonical
+from jepa3d.fetch.source import Source
+from jepa3d.formats import hdf5, roots
 from jepa3d.problem import Problem
 
 CLASSES = (
@@ -101,15 +102,15 @@ def sources(config: Config) -> tuple[Source, ...]:
     return tuple(source._replace(members=tuple(f"*{name}" for name in names(config).values())) for source in SOURCES)
 
 
-def locate(raw: Path, config: Config) -> roots.Found:
+def locate(raw: Path, config: Config) -> roots.Located:
     layout = {"h5_files": tuple(names(config).values())}
     found = roots.find_layout(raw, layout, FOLDERS)
     if found is None:
         raise roots.not_found(raw, layout, FOLDERS, BY_HAND)
-    return roots.Found(*found)
+    return roots.Located(*found)
 
 
-def items(found: roots.Found, config: Config) -> list[Item]:
+def items(found: roots.Located, config: Config) -> list[Item]:
     listed: list[Item] = []
     for split, name in names(config).items():
         path = found.folder / name

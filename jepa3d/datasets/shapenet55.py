@@ -15,10 +15,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jepa3d import parallel
-from jepa3d.datasets import SetAside, Shape, Split
-from jepa3d.formats import arrays, audits, canonical, roots, texts
-from jepa3d.formats.canonical import Canonical
-from jepa3d.formats.sources import Fetched, Source
+from jepa3d.datasets import Fetched, SetAside, Shape, Split
+from jepa3d.datasets._shared import audits, canonical
+from jepa3d.datasets._shared.canonical import Canonical
+from jepa3d.fetch.source import Source
+from jepa3d.formats import arrays, roots, texts
 from jepa3d.problem import Problem
 
 CLASSES = {  # label order: the synsets, sorted
@@ -66,11 +67,7 @@ def classes(raw: Path, config: Config) -> tuple[str, ...]:
     return tuple(CLASSES.values())
 
 
-def parts(raw: Path, config: Config) -> tuple[str, ...]:
-    return ()
-
-
-def locate(raw: Path, config: Config) -> roots.Found:
+def locate(raw: Path, config: Config) -> roots.Located:
     """The folder that holds `shapenet_pc`, and the two lists."""
     layout = {"ShapeNet-55": (CLOUDS,)}
     found = roots.find_layout(raw, layout, FOLDERS)
@@ -80,7 +77,7 @@ def locate(raw: Path, config: Config) -> roots.Found:
     for place in LISTS:
         lists = tuple(folder / place / name for name in KNOWN_MD5)
         if all(path.is_file() for path in lists):
-            return roots.Found("ShapeNet-55", folder, lists)
+            return roots.Located("ShapeNet-55", folder, lists)
     raise Problem(
         f"{folder}: the lists train.txt and test.txt are missing",
         f"looked in {', '.join(str(folder / place) for place in LISTS)}; the archive does not hold them",
@@ -89,7 +86,7 @@ def locate(raw: Path, config: Config) -> roots.Found:
     )
 
 
-def items(found: roots.Found, config: Config) -> list[Item]:
+def items(found: roots.Located, config: Config) -> list[Item]:
     """Every listed shape, the train list first."""
     listed = []
     for path in found.lists:

@@ -26,10 +26,11 @@ import numpy as np
 from pydantic import PositiveInt
 
 from jepa3d import parallel, progress
-from jepa3d.datasets import SetAside, Shape, Split
-from jepa3d.formats import audits, canonical, hdf5, roots, texts
-from jepa3d.formats.canonical import Canonical
-from jepa3d.formats.sources import Fetched, Source
+from jepa3d.datasets import Fetched, SetAside, Shape, Split
+from jepa3d.datasets._shared import audits, canonical
+from jepa3d.datasets._shared.canonical import Canonical
+from jepa3d.fetch.source import Source
+from jepa3d.formats import hdf5, roots, texts
 from jepa3d.problem import Problem
 
 
@@ -147,7 +148,7 @@ def parts(raw: Path, config: Config) -> tuple[str, ...]:
     return PARTS
 
 
-def locate(raw: Path, config: Config) -> roots.Found:
+def locate(raw: Path, config: Config) -> roots.Located:
     layouts = {name: marks for name, marks in LAYOUTS.items() if config.layout in ("auto", name)}
     found = roots.find_layout(raw, layouts, FOLDERS)
     if found is None:
@@ -155,13 +156,13 @@ def locate(raw: Path, config: Config) -> roots.Found:
     name, folder = found
     lists = [folder / mark for mark in LAYOUTS["v0_normal"]] if name == "v0_normal" else []
     table = folder / "synsetoffset2category.txt"
-    return roots.Found(name, folder, (*lists, table) if table.exists() else tuple(lists))
+    return roots.Located(name, folder, (*lists, table) if table.exists() else tuple(lists))
 
 
 # ---- which shapes
 
 
-def listed(found: roots.Found) -> dict[str, list[tuple[str, str]]]:
+def listed(found: roots.Located) -> dict[str, list[tuple[str, str]]]:
     """The three lists of v0_normal as (synset, token)."""
     lists = {}
     for name in COUNTS:
@@ -179,7 +180,7 @@ def _entry(entry: str, path: Path) -> tuple[str, str]:
     return synset, token
 
 
-def check_table(found: roots.Found) -> None:
+def check_table(found: roots.Located) -> None:
     """synsetoffset2category.txt defines the labels: its rows must be the official ones, in their order."""
     path = found.folder / "synsetoffset2category.txt"
     if not path.exists():
@@ -190,7 +191,7 @@ def check_table(found: roots.Found) -> None:
         raise Problem(f"{path}: not the 16 official categories in their order", "labels follow it", "get it again")
 
 
-def items(found: roots.Found, config: Config) -> list[Item]:
+def items(found: roots.Located, config: Config) -> list[Item]:
     """Every shape once per split: the train lists first, each in its own order."""
     if found.layout == "hdf5":
         return _hdf5_items(found, config)
@@ -209,7 +210,7 @@ def items(found: roots.Found, config: Config) -> list[Item]:
     return chosen
 
 
-def _hdf5_items(found: roots.Found, config: Config) -> list[Item]:
+def _hdf5_items(found: roots.Located, config: Config) -> list[Item]:
     chosen: list[Item] = []
     for name, split in (("train", "train"), ("val", "train"), ("test", "test")):
         if name == "val" and config.train == "train":
@@ -241,7 +242,7 @@ def peek(raw: Path, config: Config, count: int) -> Iterator[Shape | SetAside]:
     return _from_hdf5(chosen, config) if found.layout == "hdf5" else (load(item, config) for item in chosen)
 
 
-def _shapes(found: roots.Found, chosen: list[Item], config: Config) -> Iterator[Shape | SetAside]:
+def _shapes(found: roots.Located, chosen: list[Item], config: Config) -> Iterator[Shape | SetAside]:
     if found.layout == "v0_normal":
         one = partial(load, config=config)
         return parallel.imap(one, chosen, "ShapeNetPart") if len(chosen) > FEW else map(one, chosen)

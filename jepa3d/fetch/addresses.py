@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from jepa3d import __version__
-from jepa3d.formats.sources import Source
+from jepa3d.fetch.source import Source
 
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 5  # in a row without progress, per address

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jepa3d.fetch.addresses import BROKEN, BrokenError, FetchError, ask, patiently
+from jepa3d.fetch.source import Source
 from jepa3d.fetch.transfer import Window, check_range, discard, transfer
 from jepa3d.formats import archives
-from jepa3d.formats.sources import Source
 from jepa3d.problem import Problem
 
 # ---- members of a remote zip

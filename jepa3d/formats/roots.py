@@ -16,8 +16,8 @@ FEW = 100
 VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 
-class Found(NamedTuple):
-    """One layout, found: its name, its folder, and the small files that tell one copy from another."""
+class Located(NamedTuple):
+    """One copy of a data set: the name of its layout, its folder, and the small files that tell it from another."""
 
     layout: str
     folder: Path
@@ -66,6 +66,12 @@ def raw_folder(root: str | None, made: Path, where: str = "root") -> Path:
         return made
     path = existing(root, where)
     return made if is_archive(path) else path
+
+
+def has_files(raw: Path) -> bool:
+    """Whether there is a file: `raw` itself, or any below it but what `download` writes beside the data."""
+    ours = ("SOURCE.json", ".part", ".part.json")
+    return raw.is_file() or any(path.is_file() and not path.name.endswith(ours) for path in raw.rglob("*"))
 
 
 def find_layout(raw: Path, layouts: Mapping[str, Sequence[str]], folders: Iterable[str]) -> tuple[str, Path] | None:

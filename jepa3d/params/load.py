@@ -68,8 +68,7 @@ def evaluation(tasks: ModuleType, name: str, entry: Eval, source: str) -> Eval:
     """An evaluation whose task has its defaults filled in, with what its plugin says of it."""
     settings = plugin_config(tasks, entry.task, f"evals.{name}.task", source)
     task = plugins.find(tasks, settings.kind)
-    folds = int(task.parts(settings)) if hasattr(task, "parts") else 0
-    return entry.settled(settings, EvalFacts(task.NEEDS, folds))
+    return entry.settled(settings, EvalFacts(task.NEEDS, task.parts(settings)))
 
 
 def _check_kind(packages: Packages, run: str, kind: str) -> None:

@@ -16,8 +16,7 @@ plugin's own `audit(raw, config)` says, where it has one. The same is printed at
 
 Both appear together, when both are complete; work that was finished before stays until then. Shapes are written as
 they come, so the memory does not grow with the data set. A plugin that has `count(raw, config)`, the number of shapes
-if none is damaged, saves a copy of the file: contiguous arrays must know their length beforehand. One that has
-`Surveyed(raw, config)`, an object with the same functions, looks at its folder once for all of them.
+if none is damaged, saves a copy of the file: contiguous arrays must know their length beforehand.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from jepa3d import datasets, plugins
 from jepa3d.datasets import SetAside, Shape
 from jepa3d.formats import listing, roots
 from jepa3d.layout import Layout
-from jepa3d.params import DatasetConfig, Params, slice_of
+from jepa3d.params import Params, slice_of
 from jepa3d.problem import Problem
 from jepa3d.results import account, store
 
@@ -51,14 +50,13 @@ BLOCK = 8 << 20  # bytes that are written at once
 def convert(params: Params, layout: Layout, dataset: str) -> None:
     """Convert one data set. Raises a Problem, and leaves what was there, when the data cannot be used."""
     settings = params.dataset(dataset)
-    plugin = plugins.find(datasets, settings.kind)
+    plugin: datasets.Plugin[Any] = plugins.find(datasets, settings.kind)
     if not layout.source(dataset).exists():
         raise store.unreadable(layout.source(dataset), FileNotFoundError())
     raw = roots.raw_folder(settings.root, layout.raw(dataset), f"datasets.{dataset}.root")
-    if hasattr(plugin, "Surveyed"):
-        plugin = plugin.Surveyed(raw, settings)
-    classes, parts = plugin.classes(raw, settings), plugin.parts(raw, settings)
-    expected = plugin.count(raw, settings) if hasattr(plugin, "count") else None
+    reader = plugin.surveyed(raw, settings)
+    classes, parts = reader.classes(raw, settings), reader.parts(raw, settings)
+    expected = reader.count(raw, settings)
     provenance = store.stamp("convert", slice_of(settings), [layout.source(dataset)])
     target = layout.canonical(dataset)
     with (
@@ -70,12 +68,12 @@ def convert(params: Params, layout: Layout, dataset: str) -> None:
             for name, value in (("classes", classes), ("parts", parts), ("config", slice_of(settings))):
                 file.attrs[name] = json.dumps(value)
             found = Found(file, writer, bool(parts), expected)
-            collect(plugin.read(raw, settings), found, classes, settings.strict, dataset)
+            collect(reader.read(raw, settings), found, classes, settings.strict, dataset)
             check_whole(found, classes, dataset)
             found.finish()
         if len(found.id) != expected:
             compact(draft, whole, provenance)
-        summary = {"dataset": dataset, **found.summary(classes), **findings(plugin, raw, settings)}
+        summary = {"dataset": dataset, **found.summary(classes), **findings(reader.audit(raw, settings), settings.kind)}
         text = json.dumps({**summary, "provenance": provenance}, indent=2, allow_nan=False)
         audit.write_text(text + "\n", encoding="utf-8")
         with store.replacing(target) as temporary:
@@ -83,15 +81,14 @@ def convert(params: Params, layout: Layout, dataset: str) -> None:
     print("\n".join(account.page(summary)))
 
 
-def findings(plugin: Any, raw: Path, settings: DatasetConfig) -> dict[str, Any]:
+def findings(audit: dict[str, Any], kind: str) -> dict[str, Any]:
     """What the plugin's own audit adds: where the split came from, what was passed over, and the rest of it."""
-    found = dict(plugin.audit(raw, settings)) if hasattr(plugin, "audit") else {}
-    found.pop("expected", None)  # what was read is known now
+    rest = {key: value for key, value in audit.items() if key not in ("split_from", "passed_over", "expected")}
     origin = {
-        "split_from": found.pop("split_from", f"the plugin '{settings.kind}'"),
-        "passed_over": found.pop("passed_over", {}),
+        "split_from": audit.get("split_from", f"the plugin '{kind}'"),
+        "passed_over": audit.get("passed_over", {}),
     }
-    return {**origin, "findings": found} if found else origin
+    return {**origin, "findings": rest} if rest else origin  # instead of what was expected, it is known what was read
 
 
 @dataclass

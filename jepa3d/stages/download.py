@@ -17,9 +17,9 @@ from typing import Any
 from jepa3d import datasets, plugins
 from jepa3d.fetch.addresses import FetchError, check_address, is_private
 from jepa3d.fetch.remote_zip import members, ranges
+from jepa3d.fetch.source import Source
 from jepa3d.fetch.transfer import UNKNOWN, Window, discard, transfer
 from jepa3d.formats import archives, roots
-from jepa3d.formats.sources import Source
 from jepa3d.layout import Layout
 from jepa3d.params import DatasetConfig, Params, slice_of
 from jepa3d.problem import Problem
@@ -29,46 +29,39 @@ from jepa3d.results import store
 def download(params: Params, layout: Layout, dataset: str) -> None:
     """Make the raw files of one data set available, and write down where they come from."""
     settings = params.dataset(dataset)
-    module = plugins.find(datasets, settings.kind)
+    plugin: datasets.Plugin[Any] = plugins.find(datasets, settings.kind)
     where, folder = f"datasets.{dataset}", layout.raw(dataset)
     if settings.root is not None:
-        source = in_place(module, settings, folder, f"{where}.root")
-    elif not sources_of(module, settings):
+        source = in_place(plugin, settings, folder, f"{where}.root")
+    elif not plugin.sources(settings):
         source = {"how": "generated"}
     else:
-        source = already(layout.source(dataset), settings) or by_hand(module, settings, folder)
-        source = source or fetch(module, settings, folder, where)
-        source.update(found(module, settings, folder))
+        source = already(layout.source(dataset), settings) or by_hand(plugin, settings, folder)
+        source = source or fetch(plugin, settings, folder, where)
+        source.update(located(plugin, settings, folder))
     stamp = store.stamp("download", slice_of(settings))
     store.write_json(layout.source(dataset), {"kind": settings.kind, **source, "provenance": stamp})
 
 
-def sources_of(module: Any, settings: DatasetConfig) -> tuple[Source, ...]:
-    found: tuple[Source, ...] = module.sources(settings) if hasattr(module, "sources") else module.SOURCES
-    return found
-
-
-def in_place(module: Any, settings: DatasetConfig, made: Path, where: str) -> dict[str, Any]:
+def in_place(plugin: datasets.Plugin[Any], settings: DatasetConfig, made: Path, where: str) -> dict[str, Any]:
     """`root:` as it is: its absolute path, the layout found there, and the hashes of its list files."""
     assert settings.root is not None
     root = roots.existing(settings.root, where)
     source: dict[str, Any] = {"how": "in place", "given": settings.root, "root": str(root)}
     if root.is_file() and roots.is_archive(root):
-        known = sources_of(module, settings)
+        known = plugin.sources(settings)
         done = archives.unpack(root, made, known[0].members if known else (), known[0].unpacked if known else UNKNOWN)
         digest = store.sha256(root)
         source |= {"how": "unpacked", "sha256": digest, "files": done.files, "bytes": done.bytes}
         source["published"] = digest in {one.sha256 for one in known}
-    return source | found(module, settings, roots.raw_folder(settings.root, made, where))
+    return source | located(plugin, settings, roots.raw_folder(settings.root, made, where))
 
 
-def found(module: Any, settings: DatasetConfig, folder: Path) -> dict[str, Any]:
-    """Which layout the plugin finds in the folder, with size and hash of its list files."""
-    if not hasattr(module, "locate"):
-        return {"folder": str(folder.absolute())}
-    layout: roots.Found = module.locate(folder, settings)
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": store.sha256(path)} for path in layout.lists}
-    return {"folder": str(layout.folder.absolute()), "layout": layout.layout, "lists": files}
+def located(plugin: datasets.Plugin[Any], settings: DatasetConfig, folder: Path) -> dict[str, Any]:
+    """Which layout is in the folder, with size and hash of its list files."""
+    copy = plugin.locate(folder, settings)
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": store.sha256(path)} for path in copy.lists}
+    return {"folder": str(copy.folder.absolute()), "layout": copy.layout, "lists": files}
 
 
 def already(source: Path, settings: DatasetConfig) -> dict[str, Any] | None:
@@ -84,10 +77,10 @@ def already(source: Path, settings: DatasetConfig) -> dict[str, Any] | None:
     return None
 
 
-def by_hand(module: Any, settings: DatasetConfig, folder: Path) -> dict[str, Any]:
+def by_hand(plugin: datasets.Plugin[Any], settings: DatasetConfig, folder: Path) -> dict[str, Any]:
     """A complete layout that somebody put into results/raw/<dataset>: used as it is."""
     with contextlib.suppress(Problem):
-        module.locate(folder, settings)
+        plugin.locate(folder, settings)
         if next(folder.rglob("*.part"), None) is None:
             return {"how": "put there by hand"}
     return {}
@@ -96,15 +89,20 @@ def by_hand(module: Any, settings: DatasetConfig, folder: Path) -> dict[str, Any
 # ---- fetching one data set
 
 
-def fetch(module: Any, settings: DatasetConfig, folder: Path, where: str) -> dict[str, Any]:
+def fetch(plugin: datasets.Plugin[Any], settings: DatasetConfig, folder: Path, where: str) -> dict[str, Any]:
     """Every source of the data set, by the first address that serves the right bytes."""
-    sources = sources_of(module, settings)
+    if not isinstance(settings, datasets.Fetched):
+        raise TypeError(f"datasets/{settings.kind}.py has SOURCES: its Config has to extend datasets.Fetched")
+    sources = plugin.sources(settings)
     check_allowed(sources, settings, where)
+    unfinished = folder / "download.part"  # until all is here: what is here is no layout put there by hand
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
     except OSError as error:
         raise store.unwritable(folder, error) from None
     fetched = [one_of_its_addresses(source, settings, folder, where) for source in sources]
+    unfinished.unlink()
     return {
         "how": "downloaded",
         "fetched": fetched,
@@ -123,7 +121,7 @@ def files_below(folder: Path) -> dict[str, int]:
     }
 
 
-def check_allowed(sources: tuple[Source, ...], settings: Any, where: str) -> None:
+def check_allowed(sources: tuple[Source, ...], settings: datasets.Fetched, where: str) -> None:
     """Something to fetch from, the network allowed, and the terms accepted; else how to get the data by hand."""
     for source in sources:
         if not source.urls and not settings.mirrors:
@@ -140,7 +138,7 @@ def check_allowed(sources: tuple[Source, ...], settings: Any, where: str) -> Non
         )
 
 
-def one_of_its_addresses(source: Source, settings: Any, folder: Path, where: str) -> dict[str, Any]:
+def one_of_its_addresses(source: Source, settings: datasets.Fetched, folder: Path, where: str) -> dict[str, Any]:
     """Try the mirrors of params.yaml, then the known addresses."""
     failed = []
     for url in (*(f"{mirror.rstrip('/')}/{source.name}" for mirror in settings.mirrors), *source.urls):

@@ -1,19 +1,16 @@
 """Evaluations: one file each, found by its name.
 
-The contract of `tasks/<kind>.py` (everything at the top must import without torch and scikit-learn, which are
-imported inside the functions: the Snakefile reads the Configs):
+`tasks/<kind>.py` is one when it has these four (everything at the top must import without torch and scikit-learn,
+which are imported inside the functions: the Snakefile reads the Configs):
 
-    NEEDS = "features" | "encoder"
+    NEEDS: Needs = "features" or "encoder"
     class Config(FrozenModel)                                    its `task:` entry in params.yaml; has `kind`
     def protocol(config) -> str                                  one line: what was done, as the report prints it
     def evaluate(given, config, seed: int) -> Result             `given`: Features or Encoded, as NEEDS says
     def unfit(config, model: Model) -> str | None                may be left out: why an encoder cannot be evaluated so
 
-A task with NEEDS = "encoder" that consists of trainings of their own may let a cluster run them at once:
-
-    def parts(config) -> int                                     how many there are
-    def part(given, config, seed: int, number: int) -> Result    one of them, a job of its own
-    def gather(results, config) -> Result                        the finding, from the parts in their order
+`Plugin` has these, and what a task with NEEDS = "encoder" that consists of trainings of their own may have, so that a
+cluster runs them at once: `parts`, `part` and `gather`.
 
 One that trains in one go may be given to several ranks: each calls `evaluate` with the ranks that it works with as
 `given.world`, and what the first returns counts.
@@ -27,20 +24,25 @@ Nothing is chosen on the test split. Where a protocol of the peers does choose o
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jepa3d.params import Execution, Model, Run, Scheme
+from jepa3d.params import Execution, FrozenModel, Model, Run, Scheme
+from jepa3d.problem import Problem
 from jepa3d.results.finding import Details, Metric, Result
 
-__all__ = ["Details", "Encoded", "Features", "Metric", "Result"]
+__all__ = ["Details", "Encoded", "Features", "Metric", "Needs", "Plugin", "Result"]
 
 if TYPE_CHECKING:
     from jepa3d.train.distributed import World
     from jepa3d.train.loop import Job
+
+Needs = Literal["features", "encoder"]
 
 
 class Features(NamedTuple):
@@ -79,3 +81,41 @@ class Encoded(NamedTuple):
         from jepa3d.train import distributed, loop
 
         return loop.Job(self.state, self.fingerprint, label, self.world or distributed.ALONE, self.execution)
+
+
+G = TypeVar("G", Features, Encoded, contravariant=True)
+C = TypeVar("C", bound=FrozenModel, contravariant=True)
+
+
+class Plugin(Protocol[G, C]):
+    """Everything that a task may have. What is abstract here, its module must have."""
+
+    @property
+    @abstractmethod
+    def NEEDS(self) -> Needs:  # noqa: N802 (a constant)
+        """What `evaluate` is given: frozen features, or the encoder itself."""
+
+    @property
+    @abstractmethod
+    def Config(self) -> type[FrozenModel]:  # noqa: N802 (a class)
+        """The task's entry in params.yaml."""
+
+    @abstractmethod
+    def protocol(self, config: C, /) -> str:
+        """One line: what was done, as the report prints it."""
+
+    @abstractmethod
+    def evaluate(self, given: G, config: C, seed: int, /) -> Result:
+        """The finding, the same for the same seed. Raises a Problem for data that it cannot use."""
+
+    def parts(self, config: C, /) -> int:
+        """How many trainings of their own the evaluation consists of. Default: 0, it is one job."""
+        return 0
+
+    def part(self, given: G, config: C, seed: int, number: int, /) -> Result:
+        """One of them, a job of its own."""
+        raise Problem(f"there is no part {number}", "this evaluation is computed in one go", "leave out --part")
+
+    def gather(self, results: Sequence[Result], config: C, /) -> Result:
+        """The finding, from the results of all of them in their order. Default: there is one, of the only job."""
+        return results[0]

@@ -16,11 +16,11 @@ from pydantic import PositiveFloat
 from jepa3d.ops import episodes, score
 from jepa3d.ops.episodes import Episodes, folds
 from jepa3d.results.finding import SHARE, Details, Folds, Metric, share
-from jepa3d.tasks import Features, Result
+from jepa3d.tasks import Features, Needs, Result
 from jepa3d.tasks._shared.given import check
 from jepa3d.tasks._shared.probe import standardise
 
-NEEDS = "features"
+NEEDS: Needs = "features"
 
 
 class Config(Episodes):

@@ -19,14 +19,14 @@ from jepa3d.params import Model, Tune, TuneFit
 from jepa3d.params.models import in_memory
 from jepa3d.results.finding import SHARE, Details, Folds, Metric, share
 from jepa3d.seeds import derive
-from jepa3d.tasks import Encoded, Result
+from jepa3d.tasks import Encoded, Needs, Result
 from jepa3d.tasks._shared.given import Labels, check_labels, labels_of
 from jepa3d.tasks._shared.words import cannot_be_tuned, tuned_by
 
 if TYPE_CHECKING:
     from jepa3d.train import batches
 
-NEEDS = "encoder"
+NEEDS: Needs = "encoder"
 
 
 class Config(Tune, Episodes):

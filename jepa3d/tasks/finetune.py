@@ -23,7 +23,7 @@ from jepa3d.params import Augment, Model, Tune
 from jepa3d.problem import Problem
 from jepa3d.results.finding import PREDICTED, Choice, Curve, Details, Look, Metric, share
 from jepa3d.seeds import derive
-from jepa3d.tasks import Encoded, Result
+from jepa3d.tasks import Encoded, Needs, Result
 from jepa3d.tasks._shared.given import Labels, check_labels, labels_of
 from jepa3d.tasks._shared.splits import holdout, some_of_each
 from jepa3d.tasks._shared.words import cannot_be_tuned, tuned_by
@@ -31,7 +31,7 @@ from jepa3d.tasks._shared.words import cannot_be_tuned, tuned_by
 if TYPE_CHECKING:
     from jepa3d.train import batches
 
-NEEDS = "encoder"
+NEEDS: Needs = "encoder"
 
 
 class Config(Tune):

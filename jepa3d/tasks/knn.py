@@ -13,11 +13,11 @@ from jepa3d.ops import score
 from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
 from jepa3d.results.finding import PREDICTED, share
-from jepa3d.tasks import Features, Result
+from jepa3d.tasks import Features, Needs, Result
 from jepa3d.tasks._shared.given import check
 from jepa3d.tasks._shared.probe import standardise
 
-NEEDS = "features"
+NEEDS: Needs = "features"
 
 
 class Config(FrozenModel):

@@ -11,11 +11,11 @@ from pydantic import Field, PositiveFloat
 from jepa3d.ops import score
 from jepa3d.params import FrozenModel
 from jepa3d.results.finding import PREDICTED, Metric, share
-from jepa3d.tasks import Features, Result
+from jepa3d.tasks import Features, Needs, Result
 from jepa3d.tasks._shared.given import check
 from jepa3d.tasks._shared.probe import choose_c, logistic_fits, standardise
 
-NEEDS = "features"
+NEEDS: Needs = "features"
 
 
 class Config(FrozenModel):

@@ -24,7 +24,7 @@ from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.results.finding import Choice, Curve, Details, Look, Metric, share
 from jepa3d.seeds import derive
-from jepa3d.tasks import Encoded, Result
+from jepa3d.tasks import Encoded, Needs, Result
 from jepa3d.tasks._shared.splits import holdout
 from jepa3d.tasks._shared.words import augmented_by
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from jepa3d.train.part_labels import Labelled
     from jepa3d.train.segmentation import PartObjective
 
-NEEDS = "encoder"
+NEEDS: Needs = "encoder"
 BATCH = 32  # shapes that are scored at once
 Rows = NDArray[np.int64]
 

@@ -19,11 +19,11 @@ from jepa3d.problem import Problem
 from jepa3d.results import finding
 from jepa3d.results.finding import PREDICTED, Details, Metric, share
 from jepa3d.seeds import derive
-from jepa3d.tasks import Encoded, Features, Result
+from jepa3d.tasks import Encoded, Features, Needs, Result
 from jepa3d.tasks._shared.given import check, check_labels, labels_of
 from jepa3d.tasks._shared.probe import choose_c, logistic_fits, standardise
 
-NEEDS = "encoder"
+NEEDS: Needs = "encoder"
 BATCH = 64
 Case = tuple[str, int]  # a corruption and its severity
 Corruption = Literal["rotation", "jitter", "dropout", "occlusion", "clutter"]

@@ -21,12 +21,12 @@ from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
 from jepa3d.results.finding import PREDICTED, Metric, share
 from jepa3d.seeds import derive
-from jepa3d.tasks import Features, Result
+from jepa3d.tasks import Features, Needs, Result
 from jepa3d.tasks._shared.given import check
 from jepa3d.tasks._shared.probe import standardise
 from jepa3d.tasks._shared.splits import stratified_folds
 
-NEEDS = "features"
+NEEDS: Needs = "features"
 
 HELD = 16_000  # shapes whose scalar products (8 n^2 bytes: 2 GB) are held at once
 Preset = Literal["cv", "m2ae", "pointjepa", "recon", "default"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import itertools
 import os
 import platform
 import shutil
@@ -92,9 +91,9 @@ def told(problem: Problem) -> tuple[tuple[str, str], ...]:
 def dataset(params: Params, layout: Layout, name: str) -> Entry:
     """Everything about one data set; a Problem of it makes the entry bad, it does not end the page."""
     settings = params.dataset(name)
-    plugin = plugins.find(datasets, settings.kind)
+    plugin: datasets.Plugin[Any] = plugins.find(datasets, settings.kind)
     where = f"datasets.{name}"
-    if settings.root is None and not plugin.SOURCES:
+    if settings.root is None and not plugin.sources(settings):
         return Entry(
             name, "good", (("generated", "by convert, from its entry"), ("canonical", converted(layout, name)))
         )
@@ -102,12 +101,12 @@ def dataset(params: Params, layout: Layout, name: str) -> Entry:
         raw = roots.raw_folder(settings.root, layout.raw(name), f"{where}.root")
         if absent := not_there_yet(plugin, settings, layout, name):
             return absent
-        found = plugin.locate(raw, settings) if hasattr(plugin, "locate") else roots.Found(settings.kind, raw)
-        findings = plugin.audit(raw, settings) if hasattr(plugin, "audit") else {}
-        shapes = list(sample(plugin, raw, settings))
+        copy = plugin.locate(raw, settings)
+        findings = plugin.audit(raw, settings)
+        shapes = list(plugin.peek(raw, settings, SAMPLE))
     except Problem as problem:
         return Entry(name, "bad", told(problem))
-    place = ("found", f"{found.folder}, layout {found.layout}")
+    place = ("found", f"{copy.folder}, layout {copy.layout}")
     judged = [*told_before(findings), *listed(findings), *seen(shapes)]
     done = (("canonical", converted(layout, name)),)
     state: State = "look" if any(state == "look" for state, _, _ in judged) else "good"
@@ -116,9 +115,9 @@ def dataset(params: Params, layout: Layout, name: str) -> Entry:
     return Entry(name, state, (place, *((what, finding) for _, what, finding in judged), *done))
 
 
-def not_there_yet(plugin: Any, settings: DatasetConfig, layout: Layout, name: str) -> Entry | None:
+def not_there_yet(plugin: datasets.Plugin[Any], settings: DatasetConfig, layout: Layout, name: str) -> Entry | None:
     """A data set that has to be fetched first: fine where that is allowed, else how to get it."""
-    sources = plugin.sources(settings) if hasattr(plugin, "sources") else plugin.SOURCES
+    sources = plugin.sources(settings)
     if not sources or layout.source(name).exists() or placed_by_hand(plugin, settings, layout.raw(name)):
         return None
     if settings.root is not None and not roots.is_archive(roots.expand(settings.root)):
@@ -137,21 +136,12 @@ def not_there_yet(plugin: Any, settings: DatasetConfig, layout: Layout, name: st
     return Entry(name, "good", (*here, ("do", f"jepa3d download {name}{size}; 'snakemake all' does it by itself")))
 
 
-def placed_by_hand(plugin: Any, settings: DatasetConfig, folder: Path) -> bool:
+def placed_by_hand(plugin: datasets.Plugin[Any], settings: DatasetConfig, folder: Path) -> bool:
     """A layout that is complete in results/raw/<dataset> without our having fetched it."""
     with contextlib.suppress(Problem):
         plugin.locate(folder, settings)
         return settings.root is None and next(folder.rglob("*.part"), None) is None
     return False
-
-
-def sample(plugin: Any, raw: Path, settings: DatasetConfig) -> Iterator[Shape | SetAside]:
-    """Some shapes: evenly from the whole where the plugin can, else the first ones."""
-    if hasattr(plugin, "peek"):
-        yield from plugin.peek(raw, settings, SAMPLE)
-        return
-    with contextlib.closing(plugin.read(raw, settings)) as shapes:
-        yield from itertools.islice(shapes, SAMPLE)
 
 
 def told_before(findings: dict[str, Any]) -> Iterator[tuple[State, str, str]]:

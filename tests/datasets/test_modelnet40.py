@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jepa3d.datasets import SetAside, Shape, modelnet40
-from jepa3d.formats import modelnet
+from jepa3d.datasets._shared import modelnet
 from jepa3d.problem import Problem
 
 REAL = os.environ.get("JEPA3D_REAL_DATA")

@@ -234,4 +234,3 @@ def test_the_configuration_cannot_be_changed_afterwards():
 def test_forging_leaves_an_empty_raw_folder(tmp_path):
     procedural.forge(tmp_path / "raw")
     assert list((tmp_path / "raw").iterdir()) == []
-    assert procedural.SOURCES == ()

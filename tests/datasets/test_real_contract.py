@@ -84,7 +84,7 @@ def test_a_peek_is_part_of_the_whole(forged: tuple[Any, Any, Path]):
 def test_the_layout_and_its_lists_are_found(forged: tuple[Any, Any, Path]):
     module, config, raw = forged
     found = module.locate(raw, config)
-    assert isinstance(found, roots.Found)
+    assert isinstance(found, roots.Located)
     assert found.folder.is_relative_to(raw)
     assert all(path.is_file() for path in found.lists)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from jepa3d import plugins
+from jepa3d import datasets, plugins
 from jepa3d.datasets import SetAside, Shape, folder
 from jepa3d.layout import Layout
 from jepa3d.params import DatasetConfig
@@ -38,12 +38,16 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         more: dict[str, Any] | None = None,
         **settings: Any,
     ) -> Layout:
-        plugin = SimpleNamespace(
+        module = ModuleType("fake")
+        module.__dict__.update(
+            Config=DatasetConfig,
             classes=lambda raw, config: classes,
             parts=lambda raw, config: parts,
             read=lambda raw, config: iter(shapes),
+            forge=lambda raw: None,
             **{name: lambda raw, config, value=value: value for name, value in (more or {}).items()},
         )
+        plugin = plugins.fulfilled(datasets.Plugin, module)
         monkeypatch.setattr(plugins, "find", lambda package, kind: plugin)
         layout = Layout(tmp_path / "results")
         store.write_json(layout.source("data"), {"how": "generated"})

@@ -20,7 +20,7 @@ import pytest
 from jepa3d import project
 from jepa3d.datasets import modelnet40, scanobjectnn
 from jepa3d.fetch import addresses
-from jepa3d.formats.sources import Source
+from jepa3d.fetch.source import Source
 from jepa3d.layout import Layout
 from jepa3d.params import Params
 from jepa3d.problem import Problem

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import jaxtyping
@@ -35,7 +35,7 @@ from jepa3d.results.finding import Metric, share
 from jepa3d.stages.evaluate import evaluate
 from jepa3d.stages.patchify import patchify
 from jepa3d.stages.pretrain import pretrain
-from jepa3d.tasks import Encoded, Result
+from jepa3d.tasks import Encoded, Result, few_shot_finetune
 
 TASKS = {
     "probe": {"kind": "linear_probe", "grid": [0.1]},
@@ -187,8 +187,9 @@ def test_tasks_that_train_on_get_the_encoder_and_the_data(layout: Layout, monkey
         handed.append(given)
         return Result({"accuracy": share(0.5)}, np.array([1, 0]))
 
-    fake = SimpleNamespace(NEEDS="encoder", Config=Config, protocol=lambda settings: "made up", evaluate=train_on)
-    monkeypatch.setattr(plugins, "find", lambda package, kind: fake)
+    fake = ModuleType("fake")
+    fake.__dict__.update(NEEDS="encoder", Config=Config, protocol=lambda settings: "made up", evaluate=train_on)
+    monkeypatch.setattr(plugins, "find", lambda package, kind: plugins.fulfilled(tasks.Plugin, fake))
     monkeypatch.setattr(plugins, "check", lambda package, kind, where="": None)
     labels = {"label": np.array([0, 1, 1]), "split": ["test", "train", "test"], "id": ["a", "b", "c"]}
     for path in (layout.canonical("toys"), layout.patches("dense", "toys"), layout.encoder("jepa", 1)):
@@ -326,9 +327,8 @@ def test_parts_that_are_there_are_not_computed_again_unless_they_are_of_other_se
 ):
     evaluate(trained, layout, "random_init", "folds", 0)
     computed = []
-    task = plugins.find(tasks, "few_shot_finetune")
     monkeypatch.setattr(
-        task,
+        few_shot_finetune,
         "part",
         lambda given, settings, seed, number: (
             computed.append(number) or Result({"accuracy": share(0.5), "queries": Metric(1.0)})

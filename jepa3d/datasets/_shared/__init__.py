@@ -1,1 +1,1 @@
-"""What several data sets share, and the procedural shapes."""
+"""What several data sets share: how points become canonical, audits of lists, ModelNet40, the procedural shapes."""

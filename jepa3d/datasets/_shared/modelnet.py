@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from jepa3d import parallel, progress
-from jepa3d.formats import canonical, hdf5, meshes, pickles, roots, texts
-from jepa3d.formats.canonical import Canonical, Up
+from jepa3d.datasets._shared import canonical
+from jepa3d.datasets._shared.canonical import Canonical, Up
+from jepa3d.formats import hdf5, meshes, pickles, roots, texts
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 
@@ -94,7 +95,7 @@ class Cloud(NamedTuple):
     why: str = ""
 
 
-def locate(raw: Path, layout: LayoutName) -> roots.Found:
+def locate(raw: Path, layout: LayoutName) -> roots.Located:
     """The layout that is under `raw`; the wanted one where `layout` names it."""
     layouts: dict[str, tuple[str, ...]] = LAYOUTS if layout == "auto" else {layout: LAYOUTS[layout]}
     found = roots.find_layout(raw, layouts, FOLDERS)
@@ -102,7 +103,7 @@ def locate(raw: Path, layout: LayoutName) -> roots.Found:
         raise roots.not_found(raw, layouts, FOLDERS, BY_HAND)
     name, folder = found
     lists = [path for path in sorted(folder.glob("*")) if path.suffix in (".txt", ".json") and path.is_file()]
-    return roots.Found(name, folder, tuple(lists))
+    return roots.Located(name, folder, tuple(lists))
 
 
 def settled(config: ModelNet, layout: str) -> ModelNet:
@@ -115,7 +116,7 @@ def settled(config: ModelNet, layout: str) -> ModelNet:
     return config.model_copy(update={**update, "sample": "first"} if layout == "off" else update)
 
 
-def items(found: roots.Found, names: Sequence[str]) -> list[Item]:
+def items(found: roots.Located, names: Sequence[str]) -> list[Item]:
     """Every cloud of the classes `names`, the train split first, labels as indices into `names`."""
     check_names(found)
     listed = {"hdf5": _hdf5_items, "hdf5_v2": _hdf5_items, "dat": _dat_items, "txt": _txt_items, "off": _off_items}
@@ -124,7 +125,7 @@ def items(found: roots.Found, names: Sequence[str]) -> list[Item]:
     return [item._replace(label=label[FORTY[item.label]]) for item in every if FORTY[item.label] in label]
 
 
-def check_names(found: roots.Found) -> None:
+def check_names(found: roots.Located) -> None:
     """A list of class names beside the data must be the official one, or the labels would mean something else."""
     for path in found.lists:
         if path.name in ("shape_names.txt", "modelnet40_shape_names.txt") and tuple(texts.lines(path)) != FORTY:
@@ -133,7 +134,7 @@ def check_names(found: roots.Found) -> None:
             )
 
 
-def clouds(found: roots.Found, listed: Sequence[Item], config: ModelNet) -> Iterator[Cloud]:
+def clouds(found: roots.Located, listed: Sequence[Item], config: ModelNet) -> Iterator[Cloud]:
     """The clouds of the items, in their order. Files of one cloud each are read in parallel."""
     config = settled(config, found.layout)
     if found.layout in ("txt", "off"):
@@ -163,7 +164,7 @@ def made(item: Item, read: Callable[[], NDArray[Any]], config: ModelNet) -> Clou
 # ---- HDF5
 
 
-def _hdf5_items(found: roots.Found) -> list[Item]:
+def _hdf5_items(found: roots.Located) -> list[Item]:
     prefix = "ply_data_" if found.layout == "hdf5" else ""
     listed: list[Item] = []
     for split in ("train", "test"):
@@ -247,7 +248,7 @@ def _dat_pair(path: Path) -> tuple[list[Any], list[Any]]:
     return pair[0], pair[1]
 
 
-def _dat_items(found: roots.Found) -> list[Item]:
+def _dat_items(found: roots.Located) -> list[Item]:
     listed: list[Item] = []
     for split in ("train", "test"):
         path = found.folder / f"modelnet40_{split}_8192pts_fps.dat"
@@ -289,7 +290,7 @@ def _dat_rows() -> Callable[[Item], NDArray[Any]]:
 # ---- one file per cloud
 
 
-def _txt_items(found: roots.Found) -> list[Item]:
+def _txt_items(found: roots.Located) -> list[Item]:
     listed: list[Item] = []
     for split in ("train", "test"):
         path = found.folder / f"modelnet40_{split}.txt"
@@ -304,7 +305,7 @@ def _txt_items(found: roots.Found) -> list[Item]:
     return listed
 
 
-def _off_items(found: roots.Found) -> list[Item]:
+def _off_items(found: roots.Located) -> list[Item]:
     others = sorted(path.parts[-3] for path in found.folder.glob("*/*/*.off") if path.parts[-3] not in FORTY)
     if others:
         raise Problem(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jepa3d.params import DatasetConfig
-
 
 class Source(NamedTuple):
     """One file on the network."""
@@ -19,11 +17,3 @@ class Source(NamedTuple):
     md5: str = ""
     members: tuple[str, ...] = ()  # glob patterns of what is needed out of an archive; (): everything
     unpacked: int = 64 << 30  # an archive that declares more bytes than this is refused
-
-
-class Fetched(DatasetConfig):
-    """What the entry of a data set that can be fetched has: the consent to its terms, and where to fetch."""
-
-    accept_terms: bool = False  # true: you have read the terms at the address that is shown, and accept them
-    offline: bool = False  # true: never open the network for it (JEPA3D_OFFLINE=1 says so for all)
-    mirrors: tuple[str, ...] = ()  # folders on the network that hold the files; tried first
