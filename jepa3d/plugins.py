@@ -52,7 +52,7 @@ def fulfilled(contract: type, module: ModuleType) -> Any:
             f"define {missing[0]} there",
         )
     made = {name: staticmethod(value) if isinstance(value, FunctionType) else value for name, value in own.items()}
-    return type(module.__name__, (contract,), made)()
+    return type(module.__name__, (contract,), {**made, "__module__": module.__name__})()
 
 
 def members(contract: type) -> list[str]:

@@ -11,13 +11,14 @@ from types import FunctionType, ModuleType
 
 import pytest
 
-from jepa3d import datasets, objectives, plugins, tasks
+from jepa3d import datasets, encoders, objectives, plugins, tasks
 
 ROOT = Path(__file__).parent.parent
 TYPED = {
     datasets: "datasets.Plugin[{kind}.Config]",
     tasks: "tasks.Plugin[tasks.{given}, {kind}.Config]",
-    objectives: "objectives.Plugin",
+    objectives: "objectives.Plugin[{kind}.Config]",
+    encoders: "encoders.Plugin[{kind}.Config]",
 }
 
 
@@ -46,7 +47,7 @@ def mypy(text: str, folder: Path) -> str:
 
 @pytest.mark.slow
 def test_every_plugin_fulfils_its_contract_as_mypy_reads_it(tmp_path: Path):
-    imports = ["from jepa3d import datasets, objectives, tasks"]
+    imports = ["from jepa3d import datasets, encoders, objectives, tasks"]
     lines = [line for package in TYPED for kind in plugins.known(package) for line in written(package, kind)]
     assert sum(line.startswith("class ") for line in lines) == sum(len(plugins.known(package)) for package in TYPED)
     assert mypy("\n".join([*imports, *lines, ""]), tmp_path).startswith("Success")

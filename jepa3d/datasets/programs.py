@@ -27,7 +27,6 @@ from jepa3d.parallel import imap
 from jepa3d.params import DatasetConfig, Fraction
 from jepa3d.seeds import derive
 
-SOURCES = ()
 OVERSAMPLE = 4  # surface samples for each point of a shape that is seen from one side
 NEAREST, FARTHEST = 1.6, 4.0  # of the camera from the shape's centre, in its radii
 

@@ -1,10 +1,9 @@
 """What a run trains: one file each, found by its name.
 
-`objectives/<kind>.py` is one when it has what `Plugin` says:
+`objectives/<kind>.py` is one when it has these two; what else it may have is in `Plugin`, with its default:
 
     class Config(FrozenModel)                                    its `objective:` entry in params.yaml; has `kind`
     class Objective(train.objective.Base)                        __init__(config, setup: train.objective.Setup)
-    def unfit(config, model: params.Model) -> str | None         may be left out: why a model cannot be trained so
 
 `train/objective.py` says what the base class may be asked: the loss of a batch at a share of the training, what follows
 a step, what does not decay, the encoders that are saved.
@@ -14,16 +13,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from jepa3d.params import FrozenModel, Model
 
 if TYPE_CHECKING:
-    from jepa3d.train.objective import Base
+    from jepa3d.train.objective import Base, Setup
+
+C = TypeVar("C", bound=FrozenModel, contravariant=True)
 
 
-class Plugin(Protocol):
-    """What the module of an objective must have."""
+class Plugin(Protocol[C]):
+    """Everything that the module of an objective may have. What is abstract here, it must have."""
 
     @property
     @abstractmethod
@@ -32,5 +33,9 @@ class Plugin(Protocol):
 
     @property
     @abstractmethod
-    def Objective(self) -> Callable[[Any, Model, int], Base]:  # noqa: N802 (a class)
-        """The objective of a Config, for a model and a number of classes; a subclass of `train.objective.Base`."""
+    def Objective(self) -> Callable[[C, Setup], Base]:  # noqa: N802 (a class)
+        """The objective of a Config for what a run is set up with; a subclass of `train.objective.Base`."""
+
+    def unfit(self, config: C, model: Model, /) -> str | None:
+        """Why a model cannot be trained so. Default: None, it can."""
+        return None

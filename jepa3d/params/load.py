@@ -87,8 +87,8 @@ def check_objectives(params: Params, objectives: ModuleType) -> None:
     for name, run in params.runs.items():
         where = f"runs.{name}.objective"
         settings = plugin_config(objectives, run.objective.options(), where, params.source)
-        unfit = getattr(plugins.find(objectives, run.objective.kind), "unfit", lambda *_: None)
-        if (why := unfit(settings, params.model(run.model))) is not None:
+        why = plugins.find(objectives, run.objective.kind).unfit(settings, params.model(run.model))
+        if why is not None:
             raise Problem(
                 f"{where}: '{run.objective.kind}' cannot train models.{run.model}",
                 why,
@@ -147,8 +147,8 @@ def check_pair(params: Params, tasks: ModuleType, run: str, name: str) -> None:
     model = params.model(params.pick("runs", run).model)
     if entry.patches is not None:
         check_levels(params, run, entry.patches, f"evals.{name}.patches")
-    unfit = getattr(plugins.find(tasks, entry.settings.kind), "unfit", lambda *_: None)
-    if (why := unfit(entry.settings, model)) is not None:
+    why = plugins.find(tasks, entry.settings.kind).unfit(entry.settings, model)
+    if why is not None:
         raise Problem(
             f"evals.{name}: the encoder of the run '{run}' cannot be evaluated so",
             f"its kind is '{model.kind}': {why}",

@@ -7,10 +7,9 @@ which are imported inside the functions: the Snakefile reads the Configs):
     class Config(FrozenModel)                                    its `task:` entry in params.yaml; has `kind`
     def protocol(config) -> str                                  one line: what was done, as the report prints it
     def evaluate(given, config, seed: int) -> Result             `given`: Features or Encoded, as NEEDS says
-    def unfit(config, model: Model) -> str | None                may be left out: why an encoder cannot be evaluated so
 
-`Plugin` has these, and what a task with NEEDS = "encoder" that consists of trainings of their own may have, so that a
-cluster runs them at once: `parts`, `part` and `gather`.
+What else a task may have is in `Plugin`, with its default: which encoders it can evaluate, and, where it consists of
+trainings of their own that a cluster may run at once, `parts`, `part` and `gather`.
 
 One that trains in one go may be given to several ranks: each calls `evaluate` with the ranks that it works with as
 `given.world`, and what the first returns counts.
@@ -107,6 +106,10 @@ class Plugin(Protocol[G, C]):
     @abstractmethod
     def evaluate(self, given: G, config: C, seed: int, /) -> Result:
         """The finding, the same for the same seed. Raises a Problem for data that it cannot use."""
+
+    def unfit(self, config: C, model: Model, /) -> str | None:
+        """Why an encoder cannot be evaluated so. Default: None, it can."""
+        return None
 
     def parts(self, config: C, /) -> int:
         """How many trainings of their own the evaluation consists of. Default: 0, it is one job."""

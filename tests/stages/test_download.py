@@ -11,18 +11,18 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from jepa3d import project
+from jepa3d import datasets, plugins, project
 from jepa3d.datasets import modelnet40, scanobjectnn
 from jepa3d.fetch import addresses
 from jepa3d.fetch.source import Source
 from jepa3d.layout import Layout
-from jepa3d.params import Params
+from jepa3d.params import DatasetConfig, Params
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.stages import download as stage
@@ -217,6 +217,66 @@ def test_generated_data_need_no_download(tmp_path: Path):
     layout = Layout(tmp_path / "results")
     stage.download(params(tmp_path, "kind: procedural", "toy"), layout, "toy")
     assert store.read_json(layout.source("toy"))["how"] == "generated"
+
+
+# ---- a data set that says of itself no more than it has to
+
+
+class Simple(datasets.Fetched):
+    kind: str = "simple"
+
+
+@pytest.fixture
+def simple(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Download two plain files for a data set that has `SOURCES` and the minimum: no `locate`, no `sources`."""
+    module = ModuleType("simple")
+    module.__dict__.update(
+        SOURCES=tuple(Source(f"{name}.txt", (f"{server.url}/{name}.txt",), "https://terms", "ask") for name in "ab"),
+        Config=Simple,
+        classes=lambda raw, config: (),
+        read=lambda raw, config: iter(()),
+        forge=lambda raw: None,
+    )
+    monkeypatch.setattr(plugins, "find", lambda package, kind: plugins.fulfilled(datasets.Plugin, module))
+
+    def download(results: Path, **changes: Any) -> dict[str, Any]:
+        module.__dict__.update(changes)
+        config = module.__dict__["Config"](kind="simple", **({"accept_terms": True} if "Config" not in changes else {}))
+        stage.download(SimpleNamespace(dataset=lambda name: config), Layout(results), "simple")  # type: ignore[arg-type]
+        found: dict[str, Any] = store.read_json(Layout(results).source("simple"))
+        return found
+
+    return download
+
+
+def test_a_data_set_with_sources_needs_no_locate(tmp_path: Path, server: Server, simple: Any):
+    server.files |= {"a.txt": b"one", "b.txt": b"two"}
+    found = simple(tmp_path)
+    assert found["how"] == "downloaded"
+    assert found["unpacked"] == {"a.txt": 3, "b.txt": 3}
+    assert found["layout"] == "files"
+    assert not list(tmp_path.rglob("*.part*"))
+
+
+def test_a_download_that_broke_between_two_files_is_no_layout_put_there_by_hand(
+    tmp_path: Path, server: Server, simple: Any
+):
+    server.files["a.txt"] = b"one"
+    with pytest.raises(Problem, match=r"b\.txt cannot be fetched"):
+        simple(tmp_path)
+    server.files["b.txt"] = b"two"
+    assert simple(tmp_path)["unpacked"] == {"a.txt": 3, "b.txt": 3}
+
+
+def test_files_that_somebody_put_there_are_used(tmp_path: Path, simple: Any):
+    (tmp_path / "raw" / "simple").mkdir(parents=True)
+    (tmp_path / "raw" / "simple" / "a.txt").write_text("mine")
+    assert simple(tmp_path)["how"] == "put there by hand"
+
+
+def test_sources_without_a_place_for_the_consent_are_an_error_of_the_plugin(tmp_path: Path, simple: Any):
+    with pytest.raises(TypeError, match=r"Config has to extend datasets\.Fetched"):
+        simple(tmp_path, Config=DatasetConfig)
 
 
 # ---- consent
