@@ -7,6 +7,7 @@ the page; `file` puts several of them side by side in a PNG. Equal inputs give e
 from __future__ import annotations
 
 import colorsys
+import hashlib
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -282,7 +283,7 @@ def svg(panel: Panel, fixed: bool = False) -> Markup:
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     size = f' width="{width:g}" height="{height:g}"' if fixed else ""
     head = f'<svg viewBox="0 0 {width:g} {height:g}"{size} role="img" aria-label="{escape(panel.title)}">'
-    return Markup(head + _for_the_page(buffer.getvalue(), panel.hover) + "</svg>")
+    return Markup(head + _for_the_page(buffer.getvalue(), panel) + "</svg>")
 
 
 def _hover(text: str) -> str:
@@ -290,22 +291,23 @@ def _hover(text: str) -> str:
     return f"hover:{text}"
 
 
-def _for_the_page(drawn: str, hover: Sequence[str]) -> str:
+def _for_the_page(drawn: str, panel: Panel) -> str:
     """What is inside of matplotlib's <svg>, in the page's fonts and colours, with texts for hovering.
 
     Its style sheet would apply to the whole page, and its ids would be there many times: only those that are referred
-    to stay, which are hashes of what they name.
+    to stay, with the picture's own name before them, for what is in a folded part of the page cannot be referred to.
     """
     body = drawn[drawn.index(">", drawn.index("<svg")) + 1 : drawn.rindex("</svg>")]
     body = re.sub(r"<style.*?</style>|<metadata.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r"""<g id=(["'])hover:(.*?)\1>""", r"<g><title>\2</title>", body)
-    named = set(re.findall(r"#([\w-]+)", body))
-    body = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in named else "", body)
+    named, own = set(re.findall(r"#([\w-]+)", body)), hashlib.sha256((panel.title + body).encode()).hexdigest()[:8]
+    body = re.sub(r' id="([^"]*)"', lambda found: f' id="{own}{found[1]}"' if found[1] in named else "", body)
+    body = re.sub(r'(url\(|href=")#', rf"\1#{own}", body)
     body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), body)
     body = re.sub(r"font-family: [^;\"]*(; )?", "", body)
     for light, name in VARIABLES.items():
         body = body.replace(light, f"var(--{name})")
-    if hover:
-        said = iter(hover)
+    if panel.hover:
+        said = iter(panel.hover)
         body = re.sub(r"(<use [^>]*)/>", lambda found: f"{found[1]}><title>{escape(next(said))}</title></use>", body)
     return re.sub(r"\s*\n\s*", " ", body)

@@ -35,6 +35,12 @@ def test_a_picture_is_well_formed_and_leaves_the_rest_of_the_page_alone(panel: P
     assert pictures.svg(panel) == drawn
 
 
+def test_no_two_pictures_share_an_id():
+    one, two = (set(re.findall(r'id="([^"]*)"', pictures.svg(LINES._replace(title=title)))) for title in "ab")
+    assert one
+    assert not one & two
+
+
 def test_colours_of_the_page_are_its_variables_and_those_of_a_file_are_not():
     drawn = str(pictures.svg(DOTS))
     assert "var(--good)" in drawn
