@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jinja2
@@ -14,10 +15,13 @@ from jepa3d.params import Params
 from jepa3d.report import document, numbers, results, tables
 from jepa3d.report.card import Card
 from jepa3d.report.content import Content
+from jepa3d.report.grid import Grid, grid
 from jepa3d.report.pictures import Cloud, Panel, colour, confusion, svg
 from jepa3d.report.shapes import BLOCKS, CONTEXT, Masking, TokenColours
 from jepa3d.report.study import Study, codes, fingerprint
 from jepa3d.results import store
+
+MOST_ASIDE = 20  # damaged shapes that are listed
 
 
 class Pictures(NamedTuple):
@@ -61,8 +65,9 @@ def render(found: Content, pictures: Pictures, model_card: Card | None) -> str:
         near=document.near_grid(found.near),
         card=model_card,
         pictures=pictures,
-        segmented_at=segmented_at(found, pictures),
-        views=views(found, pictures),
+        views=Views(),
+        data={name: audited(audit) for name, audit in study.audits.items()},
+        most_aside=MOST_ASIDE,
         blocks=BLOCKS,
         context_colour=CONTEXT,
         colour=colour,
@@ -101,24 +106,31 @@ def confused(study: Study) -> Confused | None:
     return Confused(name, run, sorted(worst, key=lambda entry: -entry[0])[:3], int(counts.sum()), panel)
 
 
-def cloud_list(found: Content, pictures: Pictures) -> list[Cloud]:
-    """Every 3D view of the page in the order of its number."""
-    clouds = [pictures.masking.patches, *pictures.masking.masks] if pictures.masking else []
-    clouds += pictures.tokens.clouds if pictures.tokens else []
-    return clouds + [cloud for of in found.segmentations for shape in of.shapes for cloud in shape.clouds]
+class Audited(NamedTuple):
+    aside: Grid  # the first damaged shapes and why they were set aside
+    classes: Grid  # how many shapes of each
 
 
-def segmented_at(found: Content, pictures: Pictures) -> list[int]:
-    """The number of the first 3D view of each part segmentation."""
-    sizes = [3 * len(of.shapes) for of in found.segmentations]
-    total = len(cloud_list(found, pictures))
-    return [total - sum(sizes[place:]) for place in range(len(sizes))]
+def audited(audit: Mapping[str, Any]) -> Audited:
+    aside = [[shape["id"], shape["why"]] for shape in audit["set_aside"][:MOST_ASIDE]]
+    classes = [[name, str(of["train"]), str(of["test"])] for name, of in audit["classes"].items()]
+    return Audited(grid(["shape", "set aside because"], aside), grid(["class", "train", "test"], classes, " n"))
 
 
-def views(found: Content, pictures: Pictures) -> Markup:
-    """The clouds of the 3D views as JSON: whole numbers in -1000..1000, and a palette."""
-    clouds = [_view(cloud) for cloud in cloud_list(found, pictures)]
-    return Markup(json.dumps(clouds, separators=(",", ":")).replace("<", "\\u003c"))
+class Views:
+    """The 3D views of the page: each cloud that is shown gets a number, and at the end all are written as JSON."""
+
+    def __init__(self) -> None:
+        self.shown: list[Cloud] = []
+
+    def number(self, cloud: Cloud) -> int:
+        self.shown.append(cloud)
+        return len(self.shown) - 1
+
+    def json(self) -> Markup:
+        """Whole numbers in -1000..1000, and a palette for each cloud."""
+        text = json.dumps([_view(cloud) for cloud in self.shown], separators=(",", ":"))
+        return Markup(text.replace("<", "\\u003c"))
 
 
 def _view(cloud: Cloud) -> dict[str, Any]:

@@ -356,6 +356,16 @@ def ragged(tmp_path_factory) -> tuple[Layout, str]:
     return layout, printed.getvalue()
 
 
+def test_every_3d_view_has_its_cloud(ragged):
+    text = ragged[0].report.read_text(encoding="utf-8")
+    numbers = [int(number) for number in re.findall(r'<canvas data-cloud="(\d+)"', text)]
+    clouds = json.loads(re.search(r'id="clouds">(.*?)</script>', text)[1])
+    assert numbers == list(range(len(clouds)))
+    assert len(clouds) == 3 + 4 + 3  # truth, prediction and mistakes of a shape; patches and masks; a shape a class
+    assert clouds[0]["colour"] == [0, 0]
+    assert clouds[0]["palette"] == ["#3b6fd4"]  # the first is the true parts
+
+
 def test_what_is_no_part_of_the_study_is_a_dash_with_a_footnote(ragged):
     text = ragged[0].report.read_text(encoding="utf-8")
     plain = next(row for row in text.split("<tr>") if ">plain</span><small>" in row)
