@@ -25,9 +25,9 @@ class PredictorConfig(FrozenModel):
 
 
 class Predictor(nn.Module):
-    """A lightweight Transformer with one shared, learnable mask token."""
+    """A lightweight Transformer with one shared, learnable mask token. `out`: numbers of a target; None: as a token."""
 
-    def __init__(self, config: PredictorConfig, encoder_width: int, encoder_heads: int) -> None:
+    def __init__(self, config: PredictorConfig, encoder_width: int, encoder_heads: int, out: int | None = None) -> None:
         super().__init__()
         width = config.width or encoder_width
         heads = config.heads or encoder_heads
@@ -40,7 +40,7 @@ class Predictor(nn.Module):
             Block(width, heads, config.mlp_ratio, cross=self.cross) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, encoder_width)
+        self.out = nn.Linear(width, out or encoder_width)
         initialise(self)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
@@ -51,8 +51,8 @@ class Predictor(nn.Module):
         context_valid: Bool[Tensor, "B C"],
         target_position: Float[Tensor, "B T D"],
         target_valid: Bool[Tensor, "B T"],
-    ) -> Float[Tensor, "B T D"]:
-        """Predicted representations at the target positions; padded positions are neither read nor meaningful."""
+    ) -> Float[Tensor, "B T out"]:
+        """What is predicted at the target positions; padded positions are neither read nor meaningful."""
         memory = self.into(context) + self.into_position(context_position)
         masks = self.mask_token + self.into_position(target_position)
         if self.cross:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,36 +18,14 @@ from jepa3d.encoders import build
 from jepa3d.nets.encoder import Encoder, Separable
 from jepa3d.nets.patches import Patches
 from jepa3d.nets.predictor import Predictor, PredictorConfig
-from jepa3d.ops.geometry import gather
-from jepa3d.ops.masking import Mask, draws_needed, pack, sample
+from jepa3d.objectives._shared import masks
+from jepa3d.objectives._shared.masks import MaskConfig
+from jepa3d.ops.geometry import chamfer, gather
+from jepa3d.ops.masking import Mask, pack
 from jepa3d.ops.schedule import cosine
 from jepa3d.params import Fraction, FrozenModel, Model
 from jepa3d.train.batches import Batch
 from jepa3d.train.objective import Base, Loss, Setup
-
-Share = tuple[Fraction, Fraction]
-
-
-class MaskConfig(FrozenModel):
-    """Section 4.5. `ratio` is r and `blocks` is M of Algorithm 2; the other fields are deviations."""
-
-    blocks: PositiveInt = 4
-    ratio: float = Field(default=0.6, gt=0.0, lt=1.0)
-    fill: Literal["literal", "exact"] = "literal"
-    seeds: Literal["random", "fps"] = "random"
-    block_scale: Share | None = None  # each block's share of the patches, drawn for each shape; None: r / M
-    context: Literal["complement", "block"] = "complement"
-    context_scale: Share = (0.85, 1.0)  # of `context: block`
-
-    @model_validator(mode="after")
-    def _one_size(self) -> MaskConfig:
-        if self.block_scale is not None and self.fill == "exact":
-            raise ValueError("block_scale draws the sizes, fill: exact fixes their sum: choose one")
-        if self.block_scale is not None and not self.block_scale[0] <= self.block_scale[1]:
-            raise ValueError("block_scale is [smallest, largest]")
-        if self.block_scale is not None and self.blocks * self.block_scale[1] >= 1:
-            raise ValueError("blocks of this block_scale can cover every patch: no context would be left")
-        return self
 
 
 class Ema(FrozenModel):
@@ -58,7 +36,12 @@ class Ema(FrozenModel):
 
 
 class Config(FrozenModel):
+    """`target`: what is predicted. `coordinates` is the twin of the document's ablation (section 9): the points of each
+    target patch, relative to its centre, under the Chamfer distance; data, masks, encoder and predictor are the same,
+    and there is no EMA encoder."""
+
     kind: Literal["jepa"] = "jepa"
+    target: Literal["representations", "coordinates"] = "representations"
     mask: MaskConfig = MaskConfig()
     predictor: PredictorConfig = PredictorConfig()
     loss: Literal["mse", "smooth_l1", "cosine"] = "mse"
@@ -69,6 +52,13 @@ class Config(FrozenModel):
     tokenize: Literal["all", "used"] = "all"  # used: the student's tokenizer skips patches whose tokens nobody reads
     predict: Literal["joint", "per_block"] = "joint"
     ema: Ema = Ema()
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Config:
+        own = {"loss", "beta", "target_norm", "target_sees", "target_tokenizer", "ema"} & self.model_fields_set
+        if self.target == "coordinates" and own:
+            raise ValueError(f"{', '.join(sorted(own))} belongs to target: representations")
+        return self
 
 
 def unfit(settings: Config, model: Model) -> str | None:
@@ -83,16 +73,21 @@ class Objective(Base):
         encoder = build(setup.model)
         assert isinstance(encoder, Separable)
         self.encoder = encoder
-        self.predictor = Predictor(settings.predictor, encoder.width, encoder.heads)
-        self.target = copy.deepcopy(self.encoder).requires_grad_(False).eval()
+        self.size = setup.scheme.levels[0].size
+        points = None if settings.target == "representations" else 3 * self.size
+        self.predictor = Predictor(settings.predictor, encoder.width, encoder.heads, points)
+        self.target: Separable | None = None
+        if settings.target == "representations":
+            self.target = copy.deepcopy(encoder).requires_grad_(False).eval()
 
     def encoders(self) -> dict[str, Encoder]:
-        return {"context": self.encoder, "target": self.target}
+        return {"context": self.encoder, **({} if self.target is None else {"target": self.target})}
 
     def train(self, mode: bool = True) -> Objective:
         """The target encoder stays in evaluation mode: its BatchNorm uses the copied running statistics."""
         super().train(mode)
-        self.target.eval()
+        if self.target is not None:
+            self.target.eval()
         return self
 
     def forward(self, batch: Batch, progress: float = 0.0) -> Loss:
@@ -107,7 +102,10 @@ class Objective(Base):
         context_positions = gather(positions, context_at)
         context = self.encoder.trunk(gather(tokens, context_at), context_positions, context_valid)
 
-        target = self._targets(patches, tokens.detach(), target_at, target_valid)  # on the grid of all patches
+        if self.target is None:
+            target = patches.groups.flatten(2)
+        else:  # on the grid of all patches
+            target = self._targets(self.target, patches, tokens.detach(), target_at, target_valid)
         if self.settings.predict == "joint":
             asked, asked_valid = target_at, target_valid
             predicted = self.predictor(context, context_positions, context_valid, gather(positions, asked), asked_valid)
@@ -119,7 +117,11 @@ class Objective(Base):
             )
             predicted = self.predictor(context, context_positions, context_valid, gather(positions, asked), asked_valid)
         wanted = gather(target, asked)
-        distance = DISTANCES[self.settings.loss](predicted, wanted, self.settings.beta)
+        if self.target is None:
+            pair = (rows.unflatten(-1, (self.size, 3)).flatten(0, 1) for rows in (predicted, wanted))
+            distance = chamfer(*pair).view(asked.shape)
+        else:
+            distance = DISTANCES[self.settings.loss](predicted, wanted, self.settings.beta)
         return Loss(
             mean_over_targets(distance, asked_valid),
             {
@@ -133,6 +135,8 @@ class Objective(Base):
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Line 24: the EMA of every parameter; BatchNorm's buffers are copied, not averaged (method.md 7)."""
+        if self.target is None:
+            return
         momentum = cosine(progress, self.settings.ema.start, self.settings.ema.end)
         ema: list[Tensor] = list(self.target.parameters())
         student: list[Tensor] = list(self.encoder.parameters())
@@ -141,17 +145,7 @@ class Objective(Base):
             copied.copy_(own)
 
     def draw_mask(self, centres: Float[Tensor, "B N 3"], batch: Batch) -> Mask:
-        entry = self.settings.mask
-        return sample(
-            centres,
-            batch.uniform("mask", draws_needed(entry.blocks)),
-            entry.blocks,
-            entry.ratio,
-            entry.fill,
-            entry.seeds,
-            entry.block_scale,
-            entry.context_scale if entry.context == "block" else None,
-        )
+        return masks.draw(self.settings.mask, centres, batch)
 
     def _tokens(self, patches: Patches, context: Bool[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
         """Line 6. With an EMA tokenizer nobody reads the student's tokens of other than context patches."""
@@ -163,21 +157,22 @@ class Objective(Base):
     @torch.no_grad()
     def _targets(
         self,
+        ema: Separable,
         patches: Patches,
         shared: Float[Tensor, "B N D"],
         target_at: Int[Tensor, "B T"],
         target_valid: Bool[Tensor, "B T"],
     ) -> Float[Tensor, "B N D"]:
         """Lines 12 to 15: representations by the EMA encoder, normalised; rows of non-targets have no meaning."""
-        positions = self.target.position(patches.centres)
+        positions = ema.position(patches.centres)
         share = self.settings.target_tokenizer == "shared"
         if self.settings.target_sees == "all":
-            grid = self.target.trunk(shared if share else self.target.tokenizer(patches.groups), positions)
+            grid = ema.trunk(shared if share else ema.tokenizer(patches.groups), positions)
         else:
             asked = torch.zeros(patches.centres.shape[:2], dtype=torch.bool, device=positions.device)
             asked.scatter_(1, target_at, target_valid)
-            tokens = shared if share else _tokenize_some(self.target, patches.groups, asked)
-            z = self.target.trunk(gather(tokens, target_at), gather(positions, target_at), target_valid)
+            tokens = shared if share else _tokenize_some(ema, patches.groups, asked)
+            z = ema.trunk(gather(tokens, target_at), gather(positions, target_at), target_valid)
             grid = torch.zeros_like(tokens, dtype=z.dtype)
             grid.scatter_(1, target_at[..., None].expand_as(z), z)
         return normalise(grid, self.settings.target_norm)

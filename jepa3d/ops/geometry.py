@@ -74,10 +74,16 @@ def unit_sphere(points: Float[Tensor, "*B P 3"]) -> Float[Tensor, "*B P 3"]:
     return centred / torch.where(radius > 0, radius, torch.ones_like(radius))
 
 
-def chamfer(a: Float[Tensor, "B P 3"], b: Float[Tensor, "B Q 3"]) -> Float[Tensor, " B"]:
-    """Chamfer distance, squared form: mean nearest squared distance from a to b plus from b to a."""
-    distance = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
-    return distance.amin(2).mean(1) + distance.amin(1).mean(1)
+def chamfer(a: Float[Tensor, "B P 3"], b: Float[Tensor, "B Q 3"], squared: bool = True) -> Float[Tensor, " B"]:
+    """Chamfer distance: mean nearest squared distance from a to b plus from b to a (the community's CDL2).
+
+    Not `squared`: half the sum of the two mean nearest distances (its CDL1).
+    """
+    distance = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    if squared:
+        distance = distance.square()
+    both = distance.amin(2).mean(1) + distance.amin(1).mean(1)
+    return both if squared else both / 2
 
 
 def squared_distance(a: Float[Tensor, "*#B 3"], b: Float[Tensor, "*#B 3"]) -> Float[Tensor, "*#B"]:

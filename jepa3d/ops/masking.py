@@ -80,6 +80,19 @@ def sample(
     return Mask(target, context, block)
 
 
+def random_mask(draws: Float[Tensor, "B N"], count: int) -> Mask:
+    """`count` targets of each shape, every patch equally likely: those with the smallest of N uniform draws."""
+    target = _rank(draws) < count
+    return Mask(target, ~target, target[:, None])
+
+
+def one_block(centres: Float[Tensor, "B N 3"], seed: Int[Tensor, " B"], count: int) -> Mask:
+    """The `count` patches nearest to one patch of each shape."""
+    middle = centres[torch.arange(len(centres), device=centres.device), seed][:, None]
+    target = _rank(squared_distance(centres, middle)) < count
+    return Mask(target, ~target, target[:, None])
+
+
 def pack(mask: Bool[Tensor, "B N"]) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
     """The chosen patches of each shape, in order, padded to the longest: (indices, which of them are valid)."""
     order = torch.argsort(~mask, dim=1, stable=True)
