@@ -21,6 +21,7 @@ CHECKED = [
     *(f"ops.{name}" for name in PURE),
     "nets",
     "encoders._transformer",
+    "encoders._hierarchical",
     "encoders._computed",
     "objectives",
     "seeds",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from jepa3d.params import Fraction, Model, Tokenizer
+from jepa3d.params import Fraction, Model, Pool, Tokenizer
 
 if TYPE_CHECKING:
     from jepa3d.nets.encoder import Encoder
@@ -23,12 +23,22 @@ class Config(Model):
     tokenizer: Tokenizer = Tokenizer()
     position: Literal["mlp", "linear", "sinusoidal"] = "mlp"
     position_at: Literal["input", "every_block"] = "input"
-    pool: Literal["max_mean", "mean", "max"] = "max_mean"
+    cls: bool = False  # one more token with a learned position; `pool: cls | cls_max` reads it
+    qkv_bias: bool = True
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    attention_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    pool: Pool = "max_mean"
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Config:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _pools_what_is_there(self) -> Config:
+        if "cls" in self.pool and not self.cls:
+            raise ValueError(f"pool '{self.pool}' needs a [CLS] token: set cls to true")
         return self
 
     @property
@@ -54,7 +64,11 @@ class Config(Model):
 
     @property
     def pools(self) -> tuple[str, ...]:
-        return ("max_mean", "mean", "max")
+        return get_args(Pool)
+
+    def tuned(self, drop_path: float, pool: str | None = None) -> Config:
+        cls = self.cls or "cls" in (pool or "")
+        return super().tuned(drop_path, pool).model_copy(update={"cls": cls})
 
     @property
     def widest(self) -> int:

@@ -68,6 +68,10 @@ class Encoder(nn.Module, ABC):
         """
         raise self._lacks("layers")
 
+    def unread(self) -> list[nn.Parameter]:
+        """Parameters that `forward` does not read: who trains on its output alone freezes them."""
+        return []
+
     @torch.no_grad()
     def see(self, patches: Patches) -> None:
         """Let the layers with running statistics see a batch; they are in training mode."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jepa3d.nets.transformer import initialise
 from jepa3d.ops.max_pool import max_pool
 from jepa3d.params import Tokenizer
 
@@ -18,23 +19,25 @@ class TwoStage(nn.Module):
     """The community's mini-PointNet: point MLP, max, the maximum put beside every point, point MLP, max.
 
     The layer after the concat acts on [maximum, point]. `split` applies the two halves of its weight before they
-    are broadcast: W [m; x] = W_m m + W_x x, the same function with K - 1 of K products with W_m saved.
+    are broadcast: W [m; x] = W_m m + W_x x, the same function with K - 1 of K products with W_m saved. `inputs` is what
+    a point has: its 3 coordinates, or the numbers of a token that is to be merged with others.
     """
 
-    def __init__(self, width: int, widths: tuple[int, int, int], split: bool) -> None:
+    def __init__(self, width: int, widths: tuple[int, int, int], split: bool, inputs: int = 3) -> None:
         super().__init__()
         first, second, third = widths
-        self.point = nn.Linear(3, first, bias=False)
+        self.point = nn.Linear(inputs, first, bias=False)
         self.point_norm = nn.BatchNorm1d(first)
         self.lift = nn.Linear(first, second)
         self.join = nn.Linear(2 * second, third, bias=False)
         self.join_norm = nn.BatchNorm1d(third)
         self.out = nn.Linear(third, width)
+        self.bridge: nn.Module = nn.Identity()
         self.split = split
 
-    def forward(self, patches: Float[Tensor, "*B K 3"]) -> Float[Tensor, "*B D"]:
+    def forward(self, patches: Float[Tensor, "*B K C"]) -> Float[Tensor, "*B D"]:
         points = patches.shape[-2]
-        x = F.relu(self.point_norm(self.point(patches.reshape(-1, 3))), inplace=True)
+        x = F.relu(self.point_norm(self.point(patches.flatten(0, -2))), inplace=True)
         x = self.lift(x).view(-1, points, self.lift.out_features)
         top = max_pool(x)
         if self.split:
@@ -43,7 +46,7 @@ class TwoStage(nn.Module):
         else:
             x = self.join(torch.cat([top.expand_as(x), x], -1))
         x = F.relu(self.join_norm(x.flatten(0, 1)), inplace=True)
-        return max_pool(self.out(x).view(*patches.shape[:-1], self.out.out_features)).squeeze(-2)
+        return self.bridge(max_pool(self.out(x).view(*patches.shape[:-1], self.out.out_features)).squeeze(-2))
 
 
 class Single(nn.Module):
@@ -56,10 +59,12 @@ class Single(nn.Module):
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
         self.mlp = nn.Sequential(*layers, nn.Linear(sizes[-1], width))
+        self.bridge: nn.Module = nn.Identity()
         self.width = width
 
     def forward(self, patches: Float[Tensor, "*B K 3"]) -> Float[Tensor, "*B D"]:
-        return max_pool(self.mlp(patches.reshape(-1, 3)).view(*patches.shape[:-1], self.width)).squeeze(-2)
+        tokens = max_pool(self.mlp(patches.reshape(-1, 3)).view(*patches.shape[:-1], self.width)).squeeze(-2)
+        return self.bridge(tokens)
 
 
 class Sinusoidal(nn.Module):
@@ -80,10 +85,18 @@ class Sinusoidal(nn.Module):
 
 def tokenizer(entry: Tokenizer, width: int) -> nn.Module:
     """The mini-PointNet that a model's entry asks for."""
+    inner = entry.bridge or width
+    net: Single | TwoStage
     if entry.kind == "single":
-        return Single(width, entry.widths)
-    first, second, third = entry.widths
-    return TwoStage(width, (first, second, third), entry.split)
+        net = Single(inner, entry.widths)
+    else:
+        first, second, third = entry.widths
+        net = TwoStage(inner, (first, second, third), entry.split)
+    if entry.bridge:
+        net.bridge = nn.Linear(inner, width)
+    if entry.init == "trunc_normal":
+        initialise(net)
+    return net
 
 
 def position(kind: str, width: int) -> nn.Module:

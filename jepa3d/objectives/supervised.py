@@ -39,6 +39,8 @@ class Objective(Base):
             )
         self.smoothing = settings.smoothing
         self.encoder = build(setup.model)
+        for parameter in self.encoder.unread():
+            parameter.requires_grad_(False)
         self.head = nn.Linear(self.encoder.features, setup.classes)
 
     def encoders(self) -> dict[str, Encoder]:

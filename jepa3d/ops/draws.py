@@ -29,6 +29,13 @@ def uniform(keys: Int[Tensor, " B"], purpose: str, *count: int) -> Float[Tensor,
     return (_shift(bits, 40).float() * 2.0**-24).view(len(keys), *count)
 
 
+def uniform_at(keys: Int[Tensor, " B"], row: Int[Tensor, " R"], column: Int[Tensor, " C"]) -> Float[Tensor, "B R C"]:
+    """Independent uniform numbers in [0, 1) for each key at places of a table, however much of it is asked for."""
+    of_row = _mix(_mix(keys)[:, None] + row * _GOLDEN)
+    bits = _mix(of_row[:, :, None] + column * _GOLDEN)
+    return _shift(bits, 40).float() * 2.0**-24
+
+
 def normal(keys: Int[Tensor, " B"], purpose: str, *count: int) -> Float[Tensor, "B *count"]:
     """Independent standard normal numbers for each key (Box-Muller)."""
     first, second = uniform(keys, purpose, 2, *count).unbind(1)

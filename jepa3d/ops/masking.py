@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -99,6 +100,23 @@ def pack(mask: Bool[Tensor, "B N"]) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B
     count = mask.sum(1, keepdim=True)
     order = order[:, : int(count.max())]
     return order, torch.arange(order.shape[1], device=mask.device) < count
+
+
+def visible_levels(
+    coarsest: Bool[Tensor, "B M"], neighbours: Sequence[Int[Tensor, "B _ _"]], finest: int
+) -> list[Bool[Tensor, "B _"]]:
+    """Which tokens of each level of a pyramid are visible, from fine to coarse, given those of the coarsest level.
+
+    A token is visible where a visible token of the level above has it among its members (Point-M2AE). `neighbours` are
+    the members [B, M, K] of the levels' patches from fine to coarse, the finest level, of `finest` tokens, left out.
+    """
+    counts = [finest, *(near.shape[1] for near in neighbours[:-1])]
+    found = [coarsest]
+    for near, count in zip(reversed(neighbours), reversed(counts), strict=True):
+        votes = torch.zeros(len(near), count, device=near.device)
+        members = found[0][:, :, None].expand_as(near).flatten(1).float()
+        found.insert(0, votes.scatter_add(1, near.flatten(1), members) > 0)
+    return found
 
 
 def _block_sizes(

@@ -84,18 +84,25 @@ class Tokenizer(FrozenModel):
     """The mini-PointNet. `two_stage` is the community's, `single` the document's MLP + max (method.md 10).
 
     `widths` of `two_stage`: the two widths before the first max and the one after the concat; of `single`: the
-    hidden widths of the MLP. `split` computes the layer after the concat as two products: the same function.
+    hidden widths of the MLP. `split` computes the layer after the concat as two products: the same function. With a
+    `bridge` the mini-PointNet is so wide and a linear layer after its last max makes the tokens, as in Point-BERT.
+    `init`: torch's own, or the Transformer's truncated normal, as the Point-MAE family has it.
     """
 
     kind: Literal["two_stage", "single"] = "two_stage"
     widths: tuple[PositiveInt, ...] = (128, 256, 512)
     split: bool = True
+    bridge: PositiveInt | None = None
+    init: Literal["torch", "trunc_normal"] = "torch"
 
     @model_validator(mode="after")
     def _three_widths(self) -> Self:
         if self.kind == "two_stage" and len(self.widths) != 3:
             raise ValueError("a two_stage tokenizer has exactly three widths")
         return self
+
+
+Pool = Literal["max_mean", "mean", "max", "sum", "cls", "cls_max"]  # sum: max + mean; the others are concatenated
 
 
 class Model(FrozenModel):
@@ -107,7 +114,8 @@ class Model(FrozenModel):
 
     kind: str = "transformer"
 
-    FREE: ClassVar[frozenset[str]] = frozenset({"drop_path", "pool"})  # fields that weights do not depend on
+    # fields that weights do not depend on
+    FREE: ClassVar[frozenset[str]] = frozenset({"drop_path", "dropout", "attention_dropout", "pool"})
 
     @property
     def levels(self) -> int | None:
@@ -238,7 +246,7 @@ class Tune(FrozenModel):
     """
 
     which: Literal["context", "target"] = "context"  # the encoder that is trained on, or its EMA copy
-    pool: Literal["max_mean", "mean", "max"] = "max_mean"
+    pool: Pool = "max_mean"  # with cls: a [CLS] token, drawn anew where pretraining had none
     hidden: tuple[PositiveInt, ...] = (256, 256)  # of the head, each with BatchNorm, ReLU, dropout; []: one layer
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1

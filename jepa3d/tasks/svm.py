@@ -89,7 +89,7 @@ def evaluate(given: Features, config: Config, seed: int) -> Result:
 
 def _impossible(given: Features, preset: str) -> str:
     """Why a preset cannot be had from these features; empty when it can."""
-    if preset not in ("m2ae", "pointjepa"):
+    if preset not in ("m2ae", "pointjepa") or (preset == "m2ae" and given.pool == "sum"):
         return ""
     if given.pool != "max_mean":
         return f"left out: it needs max- and mean-pooled features, these are pooled by '{given.pool}'"
@@ -107,7 +107,9 @@ def _run(given: Features, preset: str, config: Config, seed: int) -> tuple[Int[n
         [predicted] = _svc(x_train, x_test, y, [c])
         return predicted, c, False
     if preset == "m2ae":
-        [predicted] = _svc(_sum_of_halves(x_train), _sum_of_halves(x_test), y, [0.012])
+        if given.pool != "sum":
+            x_train, x_test = _sum_of_halves(x_train), _sum_of_halves(x_test)
+        [predicted] = _svc(x_train, x_test, y, [0.012])
         return predicted, None, False
     if preset == "pointjepa":
         [predicted] = _svc(x_train, x_test, y, [0.012])

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn import functional as F
 
-from jepa3d.nets.dropout import ALL, Dropout
+from jepa3d.nets.dropout import ALL, Dropout, TokenDropout
 from jepa3d.nets.transformer import Block
 from jepa3d.problem import Problem
 from jepa3d.results import store
@@ -190,7 +190,7 @@ def layers_synchronised(module: nn.Module, world: World) -> Iterator[None]:
     """While the block runs, BatchNorm, dropout and stochastic depth of a module act on the rows of all ranks."""
     layers: list[Any] = list(module.modules()) if world.size > 1 else []
     norms: list[Any] = [layer for layer in layers if isinstance(layer, nn.BatchNorm1d)]
-    drops: list[Any] = [layer for layer in layers if isinstance(layer, Block | Dropout)]
+    drops: list[Any] = [layer for layer in layers if isinstance(layer, Block | Dropout | TokenDropout)]
     if norms:
         eager = torch.compiler.disable(sync_batch_norm)  # a compiled training calls it as it is
     for norm in norms:

@@ -27,6 +27,8 @@ class Classifier(nn.Module):
     def __init__(self, encoder: Encoder, hidden: Sequence[int], classes: int, dropout: float) -> None:
         super().__init__()
         self.encoder = encoder
+        for parameter in encoder.unread():
+            parameter.requires_grad_(False)
         self.head = head(encoder.features, hidden, classes, dropout)
 
     def forward(self, patches: Patches) -> Float[Tensor, "B classes"]:

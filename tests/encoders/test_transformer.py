@@ -18,7 +18,7 @@ from jepa3d.encoders import build, handcrafted, raw_centres, transformer
 from jepa3d.nets.encoder import Encoder
 from jepa3d.nets.patches import make_patches, patchify
 from jepa3d.params import Level, Scheme, Tokenizer
-from jepa3d.pretrained import LoadedEncoder, save
+from jepa3d.pretrained import LoadedEncoder, for_training, save
 from jepa3d.problem import Problem
 
 MODEL = transformer.Config(width=24, depth=2, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8)))
@@ -96,15 +96,94 @@ def test_drop_path_rises_with_depth():
     assert [block.drop_path for block in net.blocks] == pytest.approx([0.0, 0.1, 0.2])
 
 
-@pytest.mark.parametrize(("pool", "width"), [("max_mean", 48), ("max", 24), ("mean", 24)])
+@pytest.mark.parametrize(
+    ("pool", "width"), [("max_mean", 48), ("max", 24), ("mean", 24), ("sum", 24), ("cls", 24), ("cls_max", 48)]
+)
 def test_pooling(pool: str, width: int):
-    net = encoder(MODEL.model_copy(update={"pool": pool}))
+    net = encoder(MODEL.model_copy(update={"pool": pool, "cls": "cls" in pool}))
     tokens = torch.randn(2, 5, 24)
     pooled = net.pool(tokens)
     assert pooled.shape == (2, width)
     assert net.features == width
-    expected = {"max": tokens.amax(1), "mean": tokens.mean(1)}
+    rest = tokens[:, 1:] if "cls" in pool else tokens
+    expected = {"max": rest.amax(1), "mean": rest.mean(1), "cls": tokens[:, 0], "sum": rest.amax(1) + rest.mean(1)}
     assert torch.equal(pooled, torch.cat([expected[part] for part in pool.split("_")], -1))
+
+
+# --- a [CLS] token
+
+
+def with_cls(**changes: Any) -> Encoder:
+    return encoder(MODEL.model_copy(update={"cls": True, "pool": "cls_max", **changes}))
+
+
+def test_a_cls_token_changes_no_other_weight():
+    plain, net = encoder().state_dict(), with_cls().state_dict()
+    assert set(net) - set(plain) == {"cls_token", "cls_position"}
+    assert all(torch.equal(net[name], value) for name, value in plain.items())
+
+
+@pytest.mark.parametrize("position_at", ["input", "every_block"])
+def test_a_cls_token_is_one_more_token_with_a_position_of_its_own(position_at: str):
+    net = with_cls(position_at=position_at)
+    plain = encoder(MODEL.model_copy(update={"position_at": position_at}))
+    plain.load_state_dict({name: value for name, value in net.state_dict().items() if not name.startswith("cls")})
+    patches = patchify(clouds(), SCHEME.levels[0])
+    own = [one.expand(3, 1, -1) for one in (net.cls_token, net.cls_position)]
+    with torch.no_grad():
+        tokens, at = net.tokenizer(patches.groups), net.position(patches.centres)
+        expected = plain.trunk(torch.cat([own[0], tokens], 1), torch.cat([own[1], at], 1))
+        assert torch.allclose(net(patches), expected, atol=1e-6)
+        assert torch.allclose(net.trunk(tokens, at), expected[:, 1:], atol=1e-6)
+        assert torch.equal(net.of_patches(patches, net(patches)).tokens, net(patches)[:, 1:])
+
+
+def test_padding_changes_nothing_beside_a_cls_token():
+    net, tokens, at = with_cls(), torch.randn(2, 6, 24), torch.randn(2, 6, 24)
+    valid = torch.tensor([[True] * 6 + [False] * 3] * 2)
+    rest = torch.full((2, 3, 24), 50.0)
+    with torch.no_grad():
+        got = net.trunk(torch.cat([tokens, rest], 1), torch.cat([at, rest], 1), valid)
+        assert torch.allclose(got[:, :6], net.trunk(tokens, at), atol=1e-6)
+
+
+def test_a_file_has_its_cls_token_and_users_get_the_tokens_of_patches(tmp_path: Path):
+    net = with_cls()
+    loaded = load_encoder(saved(tmp_path / "e.safetensors", {"context": net}))
+    patches = patchify(clouds(), SCHEME.levels[0])
+    with torch.no_grad():
+        assert torch.equal(loaded.embed(clouds()), net.pool(net(patches)))
+        assert loaded.tokens(clouds())[1].shape == (3, 10, 24)
+        assert torch.equal(loaded.both(clouds())[0], loaded.embed(clouds()))
+
+
+def test_training_on_may_add_a_cls_token_that_pretraining_had_not(tmp_path: Path):
+    loaded = load_encoder(saved(tmp_path / "e.safetensors"))
+    torch.manual_seed(3)
+    net = for_training(loaded, 0.0, "cls_max")
+    fresh = {name for name, _ in net.named_parameters()} - {name for name, _ in loaded.module.named_parameters()}
+    assert fresh == {"cls_token", "cls_position"}
+    assert net.cls_token.std().item() == pytest.approx(0.02, rel=0.5)
+    kept = load_encoder(saved(tmp_path / "f.safetensors", {"context": with_cls()}))
+    assert torch.equal(for_training(kept, 0.0, "max").cls_token, kept.module.cls_token)
+
+
+def test_a_pool_that_reads_a_cls_token_needs_one():
+    with pytest.raises(ValueError, match=r"needs a \[CLS\] token: set cls to true"):
+        transformer.Config(pool="cls_max")
+
+
+def test_an_encoder_without_biases_of_query_key_and_value_and_with_dropout():
+    net = encoder(MODEL.model_copy(update={"qkv_bias": False, "dropout": 0.2, "attention_dropout": 0.1}))
+    plain = encoder(MODEL.model_copy(update={"qkv_bias": False}))
+    assert set(encoder().state_dict()) - set(net.state_dict()) == {
+        f"blocks.{block}.attend_self.{layer}.bias" for block in range(2) for layer in ("query", "key_value")
+    }
+    patches = patchify(clouds(), SCHEME.levels[0])
+    assert torch.equal(net(patches), plain(patches))
+    net.train()
+    net.tokenizer.eval()
+    assert not torch.allclose(net(patches), plain(patches), atol=1e-3)
 
 
 # --- features that need no training

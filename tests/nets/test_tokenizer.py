@@ -84,3 +84,36 @@ def test_sines_and_cosines_have_the_promised_frequencies():
         abs=1e-5,
     )
     assert not list(net.parameters())
+
+
+@pytest.mark.parametrize("entry", [Tokenizer(widths=(8, 8, 8)), Tokenizer(kind="single", widths=(8, 16))])
+def test_a_bridge_is_one_linear_layer_after_the_last_max(entry: Tokenizer):
+    torch.manual_seed(0)
+    bridged = tokenizer(entry.model_copy(update={"bridge": 5}), 12).eval()
+    narrow = tokenizer(entry, 5).eval()
+    narrow.load_state_dict({name: value for name, value in bridged.state_dict().items() if "bridge" not in name})
+    patches = groups(2, 3, 7)
+    assert torch.allclose(bridged(patches), narrow(patches) @ bridged.bridge.weight.T + bridged.bridge.bias, atol=1e-6)
+    assert bridged(patches).shape == (2, 3, 12)
+
+
+def test_the_family_starts_the_tokenizer_like_its_transformer():
+    torch.manual_seed(0)
+    entry = Tokenizer(bridge=64)
+    own, family = tokenizer(entry, 384), tokenizer(entry.model_copy(update={"init": "trunc_normal"}), 384)
+    for layer in (family.lift, family.join, family.out, family.bridge):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        assert layer.bias is None or layer.bias.abs().max() == 0
+    assert own.lift.weight.std().item() > 0.03
+    assert own.lift.bias.abs().max() > 0
+
+
+def test_tokens_are_merged_as_points_are():
+    """The same mini-PointNet with as many inputs as a token has numbers."""
+    torch.manual_seed(0)
+    net = TwoStage(6, (4, 4, 6), split=True, inputs=4).eval()
+    whole = TwoStage(6, (4, 4, 6), split=False, inputs=4).eval()
+    whole.load_state_dict(net.state_dict())
+    tokens = torch.randn(2, 3, 5, 4)
+    assert net(tokens).shape == (2, 3, 6)
+    assert torch.allclose(net(tokens), whole(tokens), atol=1e-6)

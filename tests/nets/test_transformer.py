@@ -68,3 +68,57 @@ def test_linear_layers_start_small_and_without_bias():
     assert net[0].weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert net[0].bias.abs().max() == 0
     assert (net[1].weight == 1).all()
+
+
+def test_a_mask_of_pairs_says_it_for_each_query():
+    torch.manual_seed(0)
+    net, x = Attention(8, 2), rows(2, 5, 8)
+    pairs = torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(1)) < 0.5
+    pairs |= torch.eye(5, dtype=torch.bool)
+    together = net(x, x, pairs)
+    for query in range(5):  # each query alone, with the keys that it may attend
+        alone = net(x[:, query : query + 1], x, pairs[:, query])
+        assert torch.allclose(together[:, query : query + 1], alone, atol=1e-6)
+    of_all = torch.tensor([[True, True, False, True, True]] * 2)
+    assert torch.allclose(net(x, x, of_all[:, None].expand(-1, 5, -1)), net(x, x, of_all), atol=1e-6)
+
+
+def test_without_biases_query_key_and_value_are_linear_and_the_output_keeps_its_own():
+    assert {name for name, _ in Attention(8, 2, qkv_bias=False).named_parameters()} == {
+        "query.weight", "key_value.weight", "out.weight", "out.bias",
+    }  # fmt: skip
+
+
+def dropping(**rates: float) -> Block:
+    torch.manual_seed(0)
+    return Block(12, 3, 2.0, **rates).train()
+
+
+@pytest.mark.parametrize("rates", [{"dropout": 0.3}, {"attention_dropout": 0.3}], ids=str)
+def test_dropout_is_for_training_only_and_keeps_the_mean(rates: dict[str, float]):
+    block, x = dropping(**rates), rows(1, 6, 12)
+    plain = Block(12, 3, 2.0)
+    plain.load_state_dict(block.state_dict())  # the same names
+    assert torch.equal(block.eval()(x), plain(x))
+    block.train()
+    torch.manual_seed(1)
+    many = block(x.expand(4000, -1, -1))
+    assert not torch.allclose(many[0], many[1])
+    if "attention_dropout" in rates:  # the branch is linear in the attention's weights
+        mean = torch.stack([block.attend_self(y, y, None) for y in block.norm_self(x.expand(4000, -1, -1))[None]])
+        assert torch.allclose(mean.mean(1), plain.attend_self(plain.norm_self(x), plain.norm_self(x), None), atol=0.02)
+
+
+@pytest.mark.parametrize("rates", [{"dropout": 0.3}, {"attention_dropout": 0.3}], ids=str)
+def test_the_draws_of_a_shape_depend_neither_on_the_ranks_nor_on_the_padding(rates: dict[str, float]):
+    block, x = dropping(**rates), rows(4, 6, 12)
+    valid = torch.tensor([[True] * 4 + [False] * 2] * 2 + [[True] * 6] * 2)
+    torch.manual_seed(7)
+    whole = block(x, valid)
+    for rank in range(2):
+        for layer in block.modules():
+            layer.share = (rank, 2)
+        torch.manual_seed(7)
+        length = (4, 6)[rank]  # a rank pads to its own longest shape
+        own = block(x[2 * rank :][:2, :length], valid[2 * rank :][:2, :length])
+        assert torch.allclose(own[:, :4], whole[2 * rank :][:2, :4], atol=1e-6)
