@@ -13,7 +13,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from jepa3d.ops.draws import normal, uniform
+from jepa3d.ops.geometry import gather, unit_sphere
 from jepa3d.params import Augment
+
+
+def resample(points: Float[Tensor, "B P 3"], keys: Int[Tensor, " B"], count: int) -> Float[Tensor, "B Q 3"]:
+    """`count` points drawn from those that are stored, in random order, moved to the unit sphere.
+
+    As the peers have it, the centroid and the radius are those of the drawn points: a few per mille away from those of
+    all. FPS begins at the first point, and so at a random one.
+    """
+    drawn = uniform(keys, "points", points.shape[1]).argsort(dim=1, stable=True)[:, :count]
+    return unit_sphere(gather(points, drawn))
 
 
 def augment(points: Float[Tensor, "B P 3"], keys: Int[Tensor, " B"], config: Augment) -> Float[Tensor, "B P 3"]:

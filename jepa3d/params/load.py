@@ -147,7 +147,15 @@ def check_pair(params: Params, tasks: ModuleType, run: str, name: str) -> None:
     model = params.model(params.pick("runs", run).model)
     if entry.patches is not None:
         check_levels(params, run, entry.patches, f"evals.{name}.patches")
-    why = plugins.find(tasks, entry.settings.kind).unfit(entry.settings, model)
+    task = plugins.find(tasks, entry.settings.kind)
+    scheme = entry.patches or params.pick("runs", run).patches
+    if task.FIXED_POINTS and params.pick("patches", scheme).resampled:
+        raise Problem(
+            f"evals.{name}: '{scheme}', its patches with the run '{run}', draw other points for each batch",
+            f"a '{entry.settings.kind}' needs those that it has labels of",
+            f"give evals.{name} a scheme of its own as 'patches', with another 'sample'",
+        )
+    why = task.unfit(entry.settings, model)
     if why is not None:
         raise Problem(
             f"evals.{name}: the encoder of the run '{run}' cannot be evaluated so",

@@ -53,15 +53,22 @@ class Level(FrozenModel):
 class Scheme(FrozenModel):
     """How clouds become patches (section 4.1): the points that are used, and FPS + KNN over them.
 
-    `sample` says which of a cloud's stored points are used: the first ones, a seeded random subset, or FPS.
+    `sample` says which of a cloud's stored points are used: the first ones, a seeded random subset, or FPS. With
+    `resample` a training draws them anew for every (epoch, shape), moves them to the unit sphere, and computes FPS and
+    KNN from the first drawn point (`live`). The cache then has the first points: those of evaluations and the monitor.
     `live: true` recomputes FPS and KNN after augmentation instead of using the cached indices. The cache is exact
     under rotation, uniform scale and translation; under per-axis scale and jitter it is an approximation.
     """
 
     points: PositiveInt = 1024
-    sample: Literal["first", "random", "fps"] = "first"
+    sample: Literal["first", "random", "fps", "resample"] = "first"
     levels: tuple[Level, ...] = Field(default=(Level(num=64, size=32),), min_length=1)
     live: bool = False
+
+    @property
+    def resampled(self) -> bool:
+        """Whether a training draws its points anew for every (epoch, shape)."""
+        return self.sample == "resample"
 
     @property
     def live_levels(self) -> tuple[Level, ...]:
@@ -77,6 +84,10 @@ class Scheme(FrozenModel):
             available = level.num
         if self.points > 65535:
             raise ValueError("indices are stored as uint16: at most 65535 points")
+        if self.resampled and not self.live:
+            raise ValueError(
+                "sample: resample draws other points for each batch, whose patches no cache has: live: true"
+            )
         return self
 
 

@@ -127,13 +127,16 @@ def _indices(
 
 
 def choose(cloud: NDArray[np.float32], entry: Scheme, first: int) -> NDArray[np.int64] | None:
-    """Which stored points the scheme uses, [n, P]; None where it uses all. A random choice is seeded by the row."""
+    """Which stored points the scheme uses, [n, P]; None where it uses all. A random choice is seeded by the row.
+
+    Of a scheme that resamples they are the points of evaluations and of the monitor.
+    """
     count, stored = cloud.shape[:2]
     if stored == entry.points:
         return None
     if entry.sample == "fps":
         return fps_numba(cloud, entry.points)
-    if entry.sample == "first":
+    if entry.sample == "first" or entry.resampled:
         return np.tile(np.arange(entry.points), (count, 1))
     rows = [np.random.default_rng(derive(0, "points", first + row)).permutation(stored) for row in range(count)]
     return np.stack(rows)[:, : entry.points]

@@ -76,7 +76,9 @@ def _pretrain(asked: Asked, world: distributed.World) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective = _objective(asked, world).to(device)
     execution = asked.params.execution.of_run(asked.run)
-    source = batches.open_training(subsets(layout, entry), entry.fit, execution, f"runs.{asked.run}.fit")
+    source = batches.open_training(
+        subsets(layout, entry, asked.scheme.resampled), entry.fit, execution, f"runs.{asked.run}.fit"
+    )
     batching = batches.Batching.of(entry.fit, entry.augment, asked.scheme)
     stream = batches.Stream(source, batching, derive(seed, "stream"), device, world)
     job = loop.Job(
@@ -111,13 +113,13 @@ def _objective(asked: Asked, world: distributed.World) -> Base:
     return made
 
 
-def subsets(layout: Layout, entry: Run) -> list[batches.Subset]:
+def subsets(layout: Layout, entry: Run, whole: bool = False) -> list[batches.Subset]:
     """The train split of every data set of a run; a test shape is never seen, not even without its label."""
     made = []
     for data in entry.data:
         canonical = layout.canonical(data)
         if len(rows := batches.split_rows(canonical, "train")):
-            made.append(batches.Subset(canonical, layout.patches(entry.patches, data), rows))
+            made.append(batches.Subset(canonical, layout.patches(entry.patches, data), rows, whole))
     if not made:
         raise Problem(
             f"{', '.join(entry.data)}: no shapes to train on",

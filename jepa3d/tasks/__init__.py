@@ -107,6 +107,11 @@ class Plugin(Protocol[G, C]):
     def evaluate(self, given: G, config: C, seed: int, /) -> Result:
         """The finding, the same for the same seed. Raises a Problem for data that it cannot use."""
 
+    @property
+    def FIXED_POINTS(self) -> bool:  # noqa: N802 (a constant)
+        """Whether it reads labels of single points, so that no scheme may draw others. Default: False."""
+        return False
+
     def unfit(self, config: C, model: Model, /) -> str | None:
         """Why an encoder cannot be evaluated so. Default: None, it can."""
         return None

@@ -78,7 +78,8 @@ def part(given: Encoded, config: Config, seed: int, number: int) -> Result:
     start = tuning.classifier(
         given.encoder, given.model, config, len(classes), own, pretrained=given.run.fit.steps != 0
     )
-    support, query = (_of_fold(given, rows, classes) for rows in (shots, queries))
+    support = _of_fold(given, shots, classes, whole=given.scheme.resampled)
+    query = _of_fold(given, queries, classes)
     tuned, _ = tuning.train(start, config, support, given.scheme, own, given.job(f"fold {number}"))
     predicted = tuning.logits(tuned.net, query, tuned.sums.device).argmax(1)
     accuracy = score.accuracy(query.arrays.label, predicted)
@@ -109,11 +110,13 @@ def gather(results: Sequence[Result], config: Config) -> Result:
     return Result(metrics, None, tuple(notes), Details(folds=Folds(scores={"accuracy": accuracies}, classes=classes)))
 
 
-def _of_fold(given: Encoded, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> batches.InMemory:
+def _of_fold(
+    given: Encoded, rows: NDArray[np.int64], classes: NDArray[np.int64], whole: bool = False
+) -> batches.InMemory:
     """Some shapes, labelled by the place of their class among those of the fold."""
     from jepa3d.train import batches
 
-    source = batches.open_shapes([batches.Subset(given.canonical, given.patches, rows)], float("inf"))
+    source = batches.open_shapes([batches.Subset(given.canonical, given.patches, rows, whole)], float("inf"))
     arrays = source.rows(np.arange(len(source)))
     return batches.InMemory(arrays._replace(label=np.searchsorted(classes, arrays.label)))
 

@@ -98,7 +98,10 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
         start,
         config,
         batches.open_training(
-            _subset(given, fitted), tuning.plan(config.fit, len(fitted)).fit, given.execution, "task.fit"
+            _subset(given, fitted, given.scheme.resampled),
+            tuning.plan(config.fit, len(fitted)).fit,
+            given.execution,
+            "task.fit",
         ),
         given.scheme,
         seed,
@@ -190,7 +193,7 @@ def protocols(curve: Curve, of_test: dict[str, Any]) -> dict[str, Metric]:
     return accuracies | epochs | held
 
 
-def _subset(given: Encoded, rows: NDArray[np.int64]) -> list[batches.Subset]:
+def _subset(given: Encoded, rows: NDArray[np.int64], whole: bool = False) -> list[batches.Subset]:
     from jepa3d.train import batches
 
-    return [batches.Subset(given.canonical, given.patches, rows)]
+    return [batches.Subset(given.canonical, given.patches, rows, whole)]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jepa3d.train.segmentation import PartObjective
 
 NEEDS: Needs = "encoder"
+FIXED_POINTS = True
 BATCH = 32  # shapes that are scored at once
 Rows = NDArray[np.int64]
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jepa3d.nets.patches import Patches, make_patches, patchify
-from jepa3d.ops.augment import augment
+from jepa3d.ops.augment import augment, resample
 from jepa3d.ops.draws import shape_keys, uniform
 from jepa3d.params import Augment, Execution, Fit, Level, Scheme
 from jepa3d.problem import Problem
@@ -112,6 +112,7 @@ class Subset(NamedTuple):
     canonical: Path
     patches: Path
     rows: Rows
+    whole: bool = False  # all stored points, without patches: of them `Batching.draw` takes some
 
 
 class InMemory:
@@ -361,8 +362,16 @@ def open_training(subsets: Sequence[Subset], fit: Fit, execution: Execution, whe
     """The shapes that a training goes through; `where` is its Fit in params.yaml, for messages.
 
     Raises a Problem for a set beyond the memory that there is for it: the order of the shapes is the same on every
-    machine, so `fit.stream` alone decides it.
+    machine, so `fit.stream` alone decides it. One also for whole clouds of unequal sizes, which make no batch.
     """
+    sizes = {_read(subset, 0, 1).points.shape[1]: subset for subset in subsets}
+    if len(sizes) > 1:
+        raise Problem(
+            f"{where}: clouds of {' and '.join(map(str, sorted(sizes)))} points in one training",
+            f"'sample: resample' draws from all points that are stored, and {max(sizes)} of them are in "
+            f"{sizes[max(sizes)].canonical}",
+            "convert the data sets with equally many points, or train on one of them",
+        )
     shapes, per_shape = sum(len(subset.rows) for subset in subsets), _bytes(subsets[0])
     lanes = Lanes.of(fit.batch // fit.accumulate)
     needed = per_shape * (min(2 * shapes, lanes.shapes) if fit.stream else shapes)
@@ -410,13 +419,15 @@ class _Reader:
         data = self._open.enter_context(store.open_h5(subset.canonical))
         patches = self._open.enter_context(store.open_h5(subset.patches))
         self.rows, self.points, self.label = subset.rows, data["points"], data["label"]
-        self.chosen, self.indices = patches.get("point"), [patches["centre"], patches["neighbour"]]
-        self.above = [patches[name] for name in _names_above(patches)]
-        if len(self.points) != len(self.indices[0]):
+        self.chosen = None if subset.whole else patches.get("point")
+        names = [] if subset.whole else ["centre", "neighbour", *_names_above(patches)]
+        self.indices = [patches[name] for name in names]
+        if len(self.points) != len(patches["centre"]):
+            count = len(patches["centre"])
             self.close()
             raise Problem(
                 f"{subset.patches}: does not belong to {subset.canonical}",
-                f"{len(self.indices[0])} shapes against {len(self.points)}",
+                f"{count} shapes against {len(self.points)}",
                 "run 'jepa3d patchify' again",
             )
 
@@ -428,8 +439,10 @@ class _Reader:
         points = self.points[low:high][keep]
         if self.chosen is not None:
             points = np.take_along_axis(points, self.chosen[low:high][keep][:, :, None].astype(np.int64), 1)
-        stored = (*self.indices, self.label, *self.above)
-        return Arrays.of((points, *(array[low:high][keep] for array in stored)))
+        label, *indices = (array[low:high][keep] for array in (self.label, *self.indices))
+        none = np.empty((len(rows), 0), np.uint16), np.empty((len(rows), 0, 0), np.uint16)
+        centre, neighbour, *above = indices or none
+        return Arrays(points, centre, neighbour, label, tuple(above))
 
     def close(self) -> None:
         self._open.close()
@@ -457,11 +470,13 @@ class Batching:
     augment: Augment
     live: Sequence[Level] = ()
     accumulate: int = 1
+    draw: int | None = None  # points drawn anew for each (epoch, shape) from those of whole clouds
 
     @classmethod
     def of(cls, fit: Fit, augmentation: Augment, scheme: Scheme) -> Batching:
         """As a training's settings and its patch scheme have it."""
-        return cls(fit.batch, augmentation, scheme.live_levels, fit.accumulate)
+        draw = scheme.points if scheme.resampled else None
+        return cls(fit.batch, augmentation, scheme.live_levels, fit.accumulate, draw)
 
 
 class Stream:
@@ -506,6 +521,8 @@ class Stream:
         arrays = self.source.rows(index)
         keys = shape_keys(self.seed, torch.from_numpy(epochs), torch.from_numpy(index)).to(self.device)
         batch = to_device(arrays, self.device, keys, self.batching.live)
+        if self.batching.draw is not None:
+            batch.points = resample(batch.points, keys, self.batching.draw)
         batch.points = augment(batch.points, keys, self.batching.augment)
         return batch
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jepa3d.ops.augment import augment, exact_for_cache, so3_rotation, upright_rotation
-from jepa3d.ops.draws import shape_keys
+from jepa3d.ops.augment import augment, exact_for_cache, resample, so3_rotation, upright_rotation
+from jepa3d.ops.draws import shape_keys, uniform
 from jepa3d.ops.geometry import farthest_point_sample, gather, knn
 from jepa3d.params import Augment, Jitter
 
@@ -30,6 +30,17 @@ def distances(points: torch.Tensor) -> torch.Tensor:
 
 def test_no_augmentation_changes_nothing():
     assert torch.equal(augment(clouds(3), keys(3), Augment()), clouds(3))
+
+
+def test_points_are_drawn_without_repetition_in_the_order_of_the_shapes_numbers_and_moved_to_the_unit_sphere():
+    stored, count = clouds(3), 20
+    drawn = resample(stored, keys(3), count)
+    for cloud, mine, numbers in zip(stored, drawn, uniform(keys(3), "points", 64), strict=True):
+        order = sorted(range(64), key=lambda point: float(numbers[point]))[:count]
+        chosen = cloud[order].double() - cloud[order].double().mean(0)
+        assert torch.allclose(mine, (chosen / chosen.norm(dim=1).max()).float(), atol=1e-6)
+    assert torch.equal(drawn[1:2], resample(stored[1:2], keys(3)[1:2], count))  # nothing but the shape's key decides
+    assert not torch.allclose(drawn, resample(stored, keys(3, epoch=1), count))
 
 
 def test_a_quarter_turn_about_the_vertical_by_hand():

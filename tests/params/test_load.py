@@ -143,6 +143,7 @@ def test_an_exponent_that_yaml_reads_as_text_is_explained(write: Write, tiny: di
         ("runs.jepa.fit.accumulate", 3, "no multiple of accumulate"),
         ("runs.jepa.fit", {"steps": 1, "warmup_steps": 1, "warmup_epochs": 1.0}, "at most one of"),
         ("models.tiny.heads", 5, "no multiple of heads"),
+        ("patches.flat.sample", "resample", "live: true"),
         ("models.tiny.tokenizer.widths", [8, 8], "three widths"),
         ("patches.flat.levels", [{"num": 16, "size": 200}], "need more than the 128 available"),
         ("patches.flat.levels", [{"num": 16, "size": 8}, {"num": 8, "size": 17}], "need more than the 16 available"),
@@ -314,6 +315,17 @@ def test_patches_of_more_levels_than_the_encoder_reads_are_refused(tiny: dict[st
     problem = problem_of(write(put(tiny, "runs.jepa.patches", "pyramid")))
     assert problem.what == "runs.jepa.patches: 'pyramid' has 2 levels of patches"
     assert "models.tiny of the kind 'transformer', reads 1" in problem.why
+
+
+def test_points_that_are_drawn_anew_are_refused_where_points_have_labels(tiny: dict[str, Any], write: Write):
+    tiny["patches"]["flat"] |= {"sample": "resample", "live": True}
+    tiny["patches"]["fixed"] = {"points": 128}
+    tiny["evals"]["parts"] = {"dataset": "toys", "task": {"kind": "part_seg"}}
+    tiny["studies"]["tiny"]["evals"] = ["parts"]
+    problem = problem_of(write(tiny))
+    assert problem.what.startswith("evals.parts: 'flat', its patches with the run 'jepa'")
+    tiny["evals"]["parts"]["patches"] = "fixed"
+    project.load(write(tiny))
 
 
 def test_patches_of_an_evaluation_are_held_to_the_encoders_that_read_them(tiny: dict[str, Any], write: Write):

@@ -57,15 +57,16 @@ def test_the_cache_is_stamped_with_the_scheme_and_the_hash_of_the_points(params:
     assert stamp["inputs"] == {str(toys): store.sha256(toys)}
 
 
-@pytest.mark.parametrize("sample", ["first", "random", "fps"])
+@pytest.mark.parametrize("sample", ["first", "random", "fps", "resample"])
 def test_a_scheme_with_fewer_points_chooses_among_those_stored(
     tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path, sample: str
 ):
     tiny["patches"]["few"] = {"points": 40, "sample": sample, "levels": [{"num": 10, "size": 5}]}
+    tiny["patches"]["few"]["live"] = sample == "resample"
     params, points = project.load(write(tiny)), clouds(toys)
     arrays = cached(params, layout, "few")
     chosen = torch.from_numpy(arrays["point"].astype(np.int64))
-    if sample == "first":
+    if sample in ("first", "resample"):
         assert (chosen == torch.arange(40)).all()
     elif sample == "fps":
         assert torch.equal(chosen, farthest_point_sample(points, 40))

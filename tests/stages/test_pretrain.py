@@ -19,7 +19,7 @@ from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.stages import pretrain as stage
 from jepa3d.stages.patchify import patchify
-from jepa3d.train import loop
+from jepa3d.train import batches, loop
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -247,6 +247,40 @@ def test_a_stopped_training_whose_execution_is_changed_goes_on_to_the_same_bits(
     stage.pretrain(load(tiny), layout, "jepa", 0)
     assert "resumed at step 9" in capsys.readouterr().err
     assert layout.encoder("jepa", 0).read_bytes() == undisturbed
+
+
+def test_a_training_that_draws_its_points_anew_goes_on_to_the_same_bits_and_is_monitored_on_fixed_ones(
+    tiny: dict[str, Any], load: Load, layout: Layout, toys: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tiny["patches"]["drawn"] = {"points": 64, "sample": "resample", "live": True, "levels": [{"num": 16, "size": 8}]}
+    tiny["runs"]["jepa"]["patches"] = "drawn"
+    params = load(tiny)
+    patchify(params, layout, "drawn", "toys")
+    seen: list[np.ndarray[Any, Any]] = []
+    at = batches.Stream.at
+
+    def noted(stream: batches.Stream, step: int) -> list[batches.Batch]:
+        given = at(stream, step)
+        seen.extend(batch.points.numpy() for batch in given)
+        return given
+
+    monkeypatch.setattr(batches.Stream, "at", noted)
+    stage.pretrain(params, layout, "jepa", 0)
+    undisturbed, drawn = layout.encoder("jepa", 0).read_bytes(), seen.copy()
+    curve = [row.get("rank") for row in store.read_jsonl(layout.curve("jepa", 0))]
+    assert len({cloud.tobytes() for points in drawn for cloud in points}) == 20 * 8
+    stopped_at(9, monkeypatch)
+    seen.clear()
+    with pytest.raises(loop.Stopped):
+        stage.pretrain(params, layout, "jepa", 0)
+    stage.pretrain(params, layout, "jepa", 0)
+    assert [points.tobytes() for points in seen] == [points.tobytes() for points in drawn]
+    assert layout.encoder("jepa", 0).read_bytes() == undisturbed
+    assert [row.get("rank") for row in store.read_jsonl(layout.curve("jepa", 0))] == curve
+    watch = stage.watched(layout, params.runs["jepa"], 0, torch.device("cpu"))
+    with store.open_h5(toys) as file:
+        first = {cloud.tobytes() for cloud in file["points"][:, :64]}
+    assert all(cloud.numpy().tobytes() in first for batch in watch.batches for cloud in batch.points)
 
 
 def test_a_state_of_other_settings_is_set_aside_and_goes_on_when_it_is_put_back(

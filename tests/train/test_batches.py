@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepa3d.nets.patches import patchify
-from jepa3d.ops.geometry import farthest_point_sample
+from jepa3d.ops.augment import augment
+from jepa3d.ops.draws import uniform
+from jepa3d.ops.geometry import farthest_point_sample, unit_sphere
 from jepa3d.params import Augment, Execution, Fit, Level, Scheme
 from jepa3d.problem import Problem
 from jepa3d.results import store
@@ -336,6 +338,56 @@ def test_live_patches_of_a_pyramid_are_computed_level_by_level(tmp_path: Path):
         assert torch.equal(mine.centres, other.centres)
         assert torch.equal(mine.neighbour, other.neighbour)
     assert PYRAMID.live_levels == ()
+
+
+RESAMPLED = Scheme(points=10, sample="resample", live=True, levels=(Level(num=4, size=3),))
+
+
+def whole(folder: Path, count: int) -> list[Subset]:
+    return [stored(folder, count)._replace(whole=True)]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["in memory", "streamed"])
+def test_a_scheme_that_resamples_draws_other_points_for_every_epoch_and_shape(tmp_path: Path, stream: bool):
+    """Against the steps one by one: draw, unit sphere, augmentation, FPS from the first drawn point, KNN."""
+    fit, turned = Fit(steps=1, batch=8, stream=stream), Augment(rotate="so3", scale=(0.5, 2.0))
+    source = open_training(whole(tmp_path, 24), fit, Execution(), "fit")
+    made, clouds, views = Stream(source, Batching.of(fit, turned, RESAMPLED), 3), numbered(24).points, {}
+    for step in range(6):  # two epochs
+        [batch] = made.at(step)
+        patches = batch.patches()
+        for row, number in enumerate(batch.label.tolist()):
+            key = batch.keys[row : row + 1]
+            order = uniform(key, "points", 16)[0].argsort(stable=True)[:10]
+            points = augment(unit_sphere(torch.from_numpy(clouds[number])[order][None]), key, turned)
+            wanted = patchify(points, *RESAMPLED.levels)
+            assert torch.allclose(batch.points[row], points[0], atol=1e-6)
+            assert torch.allclose(patches.centres[row], wanted.centres[0], atol=1e-6)
+            assert torch.equal(patches.centres[row, 0], batch.points[row, 0])
+            assert torch.allclose(patches.groups[row], wanted.groups[0], atol=1e-6)
+            views.setdefault(number, []).append(batch.points[row])
+    assert all(len(pair) == 2 and not torch.allclose(*pair) for pair in views.values())
+
+
+def test_resampled_points_are_the_same_on_any_number_of_ranks_and_after_a_resume(tmp_path: Path):
+    fit = Fit(steps=1, batch=12, accumulate=2)
+    source, batching = (
+        open_training(whole(tmp_path, 50), fit, Execution(), "fit"),
+        Batching.of(fit, Augment(), RESAMPLED),
+    )
+    single = [batch.points for batch in Stream(source, batching, 3).at(7)]
+    ranks = [Stream(source, batching, 3, world=World(rank, 3)).at(7) for rank in range(3)]
+    for number in range(2):
+        assert torch.allclose(torch.cat([rank[number].points for rank in ranks]), single[number], atol=1e-6)
+
+
+def test_whole_clouds_of_unequal_sizes_are_a_problem(tmp_path: Path):
+    subsets = whole(tmp_path, 5)
+    points = np.zeros((5, 12, 3), np.float32)
+    store.write_h5(tmp_path / "b.h5", {"points": points, "label": np.zeros(5, np.int64)}, {})
+    subsets.append(subsets[0]._replace(canonical=tmp_path / "b.h5"))
+    with pytest.raises(Problem, match="clouds of 12 and 16 points in one training"):
+        open_training(subsets, Fit(steps=1, batch=2), Execution(), "fit")
 
 
 def test_a_chosen_subset_of_the_points_is_read_in_its_order(tmp_path: Path):
