@@ -26,9 +26,6 @@ NAMES = re.compile(r"(?:.*_)?(?:(?:shape|class|category)_?names?|classes|categor
 DEEPEST = 2  # folders below the root
 LARGEST = 16 << 20  # bytes of a list
 BEGINNING = 4096
-NUMBERS = re.compile(
-    rb"^\s*[-+]?[\d.,]+(?:e[-+]?\d+)?(?:[\s,;]+[-+]?(?:[\d.,]+(?:e[-+]?\d+)?|nan|inf)){2}", re.I | re.M
-)
 
 
 class Lists(NamedTuple):
@@ -47,7 +44,16 @@ def is_note(path: Path) -> bool:
     except OSError:
         return False  # whoever reads it says why it cannot be read
     is_text = not any(sign < 32 and sign not in b"\t\n\r\f\x0b" for sign in head)
-    return is_text and not NUMBERS.search(head)
+    return is_text and not any(_is_point(line) for line in head.splitlines())
+
+
+def _is_point(line: bytes) -> bool:
+    """Whether a line begins with three numbers, whatever is between them."""
+    fields = line.replace(b",", b" ").replace(b";", b" ").split(maxsplit=3)[:3]
+    try:
+        return len([float(field) for field in fields]) == 3
+    except ValueError:
+        return False
 
 
 def split_lists(notes: Iterable[str], shapes: Sequence[str], base: str, raw: Path) -> Lists:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,29 @@ def test_lists_of_another_copy_are_refused(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("".join(f"cup/{k}\n" for k in range(300)))
     with pytest.raises(Problem, match="296 of the shapes that it and others list are not there"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("two cups\n", True), ("cup_0001\ncup_0002\n", True), ("1\n2\n3\n", True), ("", True), ("v 1 2 3\n", True),
+        ("1 2 3\n", False), ("x y z\n0.1 0.2 0.3\n", False),
+        ("# made by me\n\n 1;2;3\n", False), ("2048\n1,5 2,5 3,5", False),
+        ("nan 0 1\n", False),
+        ("1e-3\t-2.5E+4\t.5\t7", False), ("," * 4096, True), (" " * 4096 + "\n" * 4096, True),
+        ("1," * 4096, False), ("1.2.3,," * 600, True),
+    ],
+)  # fmt: skip
+def test_what_is_words_and_what_is_points(text: str, note: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    start = time.process_time()
+    assert lists.is_note(tmp_path / "a.txt") == note
+    assert time.process_time() - start < 0.2
+
+
+def test_bytes_that_are_no_text_are_left_to_the_reader(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(bytes(range(256)))
+    assert not lists.is_note(tmp_path / "a.txt")
 
 
 def test_a_cloud_of_text_whose_name_tells_a_split_stays_a_cloud(tmp_path: Path) -> None:

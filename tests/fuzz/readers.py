@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import trimesh
+from field import FIELD
 from fuzz import Reader
 from numpy.typing import NDArray
 
@@ -131,4 +132,4 @@ def npz() -> dict[str, bytes]:
 FILES: dict[str, Callable[[], Mapping[str, bytes]]] = {
     "obj": obj, "off": off, "ply": ply, "stl": stl, "glb": glb, "pcd": pcd, "text": text, "npy": npy, "npz": npz,
 }  # fmt: skip
-READERS: dict[str, Reader] = {name: Reader(files, in_a_folder) for name, files in FILES.items()}
+READERS: dict[str, Reader] = {name: Reader(files, in_a_folder) for name, files in FILES.items()} | FIELD
