@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -203,6 +204,12 @@ def check() -> None:
     """Check params.yaml as a whole, objectives included; says nothing when all is well."""
     params, _ = _load()
     project.check_objectives(params)
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of params.yaml, for editors: params.schema.json is this."""
+    print(json.dumps(project.schema(), indent=1, ensure_ascii=False))
 
 
 @app.command()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from jepa3d import datasets, encoders, objectives, tasks
 from jepa3d.params import Params
 from jepa3d.params import load as reading
+from jepa3d.params import schema as describing
 
 PACKAGES = reading.Packages(datasets, encoders, objectives, tasks)
 
@@ -19,3 +21,9 @@ def load(path: str | Path = "params.yaml") -> Params:
 def check_objectives(params: Params) -> None:
     """Check every run's objective against its plugin's Config. Imports torch, as the modules of objectives do."""
     reading.check_objectives(params, objectives)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of params.yaml, with every plugin's Config. Imports torch."""
+    packages = {"datasets": datasets, "models": encoders, "tasks": tasks, "objective": objectives}
+    return describing.schema(packages)

@@ -149,7 +149,7 @@ def test_a_stage_depends_on_what_its_rules_read_and_on_nothing_else(jobs: list[J
 
 # --- parameters: sections of params.yaml whose change can change a stage's jobs
 
-SECTIONS = ("study", "studies", "datasets", "patches", "models", "runs", "evals")
+SECTIONS = ("study", "studies", "datasets", "patches", "models", "tasks", "runs", "evals")
 CHANGES: dict[str, list[Callable[[dict[str, Any]], None]]] = {
     "study": [lambda p: p.update(study="other")],
     "studies": [
@@ -160,7 +160,9 @@ CHANGES: dict[str, list[Callable[[dict[str, Any]], None]]] = {
     "datasets": [lambda p: p["datasets"]["toys"].update(seed=7), lambda p: p["datasets"]["toys"].update(shards=3)],
     "patches": [lambda p: p["patches"]["flat"].update(live=True)],
     "models": [lambda p: p["models"]["tiny"].update(width=48)],
+    "tasks": [lambda p: p["tasks"]["near"].update(k=[3]), lambda p: p["tasks"].update(near={"kind": "finetune"})],
     "runs": [
+        lambda p: p["runs"]["jepa"].update(sweep={"fit.lr": [0.1, 0.2]}),
         lambda p: p["runs"]["jepa"].update(data=["toys", "more"]),
         lambda p: p["runs"]["jepa"].update(patches="finer"),
         lambda p: p["runs"]["jepa"]["fit"].update(steps=2),
@@ -259,12 +261,16 @@ def test_a_stage_names_every_section_that_can_change_its_jobs(
             "patches": {name: {"points": 128, "levels": [{"num": num, "size": 8}]}
                         for name, num in (("flat", 16), ("finer", 32))},
             "models": {"tiny": {"width": 24, "depth": 1, "heads": 2}},
+            "tasks": {"near": {"kind": "knn"}},
             "runs": {"jepa": {"data": "toys", "patches": "flat", "model": "tiny", "objective": {"kind": "jepa"},
                               "fit": {"steps": 1}}, "other": {"base": "jepa", "data": "more"}},
             "evals": {"knn": {"dataset": "toys", "task": {"kind": "knn"}},
                       "tuned": {"dataset": "toys", "task": {"kind": "finetune"}},
+                      "crossed": {"dataset": ["more"], "task": ["near"]},
                       "far": {"dataset": "more", "task": {"kind": "knn"}}},
         }  # fmt: skip
+        if section == "tasks":
+            data["studies"]["all"]["evals"].append("crossed")
         return data
 
     before = slices(base())
@@ -275,14 +281,14 @@ def test_a_stage_names_every_section_that_can_change_its_jobs(
         after = slices(data)
         changed |= {verb for verb in VERBS if after[verb] != before[verb]}
     named = {verb for verb in VERBS if section in STAGES[verb]["params"]}
-    shown = {"report"} if section in ("datasets", "patches", "models", "runs", "evals") else set()
+    shown = {"report"} if section in ("datasets", "patches", "models", "tasks", "runs", "evals") else set()
     assert changed <= named, f"dvc.yaml does not know that '{section}' changes {sorted(changed - named)}"
     assert named - changed <= shown, f"'{section}' changes nothing in {sorted(named - changed)}"
 
 
 def test_every_section_of_params_is_known_to_dvc():
     assert {name for verb in VERBS for name in STAGES[verb]["params"]} == set(SECTIONS)
-    assert set(Params.model_fields) - {"source"} == set(SECTIONS)
+    assert set(Params.model_fields) - {"source", "extends", "execution"} == set(SECTIONS)
 
 
 # --- params.yaml and DVC
@@ -299,6 +305,16 @@ def test_dvc_can_change_a_number_of_params_yaml_and_nothing_else_changes(tmp_pat
     before["runs"]["jepa"]["objective"]["mask"]["blocks"] = 2
     assert yaml.safe_load(path.read_text()) == before
     assert project.load(path).runs["jepa"].objective.options()["mask"]["blocks"] == 2
+
+
+def test_a_params_yaml_over_another_is_refused_by_dvcs_stages(tmp_path: Path):
+    (tmp_path / "ours.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    (tmp_path / "params.yaml").write_text("extends: ours.yaml\n")
+    command = [sys.executable, str(ROOT / "workflow" / "versions.py"), "stage", "convert", "all_convert"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "params.yaml: extends ours.yaml, whose changes DVC would not see" in done.stderr
 
 
 def test_nothing_leaves_the_machine_and_no_remote_is_set():

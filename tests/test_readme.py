@@ -62,6 +62,20 @@ def test_the_example_of_ones_own_data_is_a_valid_addition(tmp_path: Path):
     assert loaded.runs["my_jepa"].objective.options() == loaded.runs["jepa"].objective.options()
 
 
+def test_the_example_of_many_rows_is_what_its_comments_say(tmp_path: Path):
+    blocks = re.findall(r"```yaml\n(.*?)```", text("README.md"), re.DOTALL)
+    [example] = [block for block in blocks if "extends" in block]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (tmp_path / "params.yaml").write_text(text("params.yaml"))
+    (mine / "params.yaml").write_text(example)
+    loaded = project.load(mine / "params.yaml")
+    project.check_objectives(loaded)
+    assert (len(loaded.chosen.runs), len(loaded.chosen.evals)) == (6, 4)
+    assert "masks_blocks1_ratio0p6" in loaded.chosen.runs
+    assert {"linear_procedural", "knn_procedural_clean"} <= set(loaded.chosen.evals)
+
+
 def test_the_first_screen_has_the_two_commands():
     first = "\n".join(text("README.md").splitlines()[:12])
     assert "make all" in first

@@ -119,8 +119,14 @@ def forget() -> None:
 
 
 def judge() -> tuple[provenance.Files, provenance.Judged]:
-    files = provenance.read(LAYOUT)
-    return files, provenance.judge(project.load(), files)
+    params, files = project.load(), provenance.read(LAYOUT)
+    if params.extends is not None:
+        raise Problem(
+            f"params.yaml: extends {params.extends}, whose changes DVC would not see",
+            "DVC compares the sections of params.yaml itself",
+            "write them all into params.yaml, or give the file to Snakemake alone: --config params=FILE",
+        )
+    return files, provenance.judge(params, files)
 
 
 def adopt(files: provenance.Files, judged: provenance.Judged) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from jepa3d import plugins, renamed
 from jepa3d.params import bases, yaml_file
-from jepa3d.params.models import Eval, EvalFacts, Model
-from jepa3d.params.study import Grid, Params
-from jepa3d.params.validation import pick, plugin_config, validate
-from jepa3d.problem import Problem
+from jepa3d.params.expand import expand
+from jepa3d.params.models import Eval, EvalFacts, Model, Run
+from jepa3d.params.references import check_names, check_references, told_once
+from jepa3d.params.study import Params
+from jepa3d.params.validation import plugin_config, validate
+from jepa3d.problem import Mistakes, Problem
 
 
 class Packages(NamedTuple):
@@ -31,24 +33,53 @@ def load(path: str | Path, packages: Packages) -> Params:
     objectives, whose modules import torch, by `check_objectives`.
     """
     path = Path(path)
-    data = yaml_file.read(path)
-    for section in ("runs", "evals"):
-        if isinstance(entries := data.get(section), dict):  # what else it may be, is refused below
-            data[section] = bases.resolve(entries, section, path.name)
-    params: Params = validate(Params, {**data, "source": path.name}, "", path.name)
-    datasets = {
-        name: plugin_config(packages.datasets, entry, f"datasets.{name}", path.name)
-        for name, entry in params.datasets.items()
-    }
-    models = {name: model(packages.encoders, name, entry, path.name) for name, entry in params.models.items()}
-    params = params.model_copy(update={"datasets": datasets, "models": models})
-    for name, run in params.runs.items():
-        _check_kind(packages, name, run.objective.kind)
-    evals = {name: evaluation(packages.tasks, name, entry, path.name) for name, entry in params.evals.items()}
-    params = params.model_copy(update={"evals": evals})
-    _check_references(params)
-    _check_encoders(params, packages.tasks)
+    written, mistakes = bases.read(path), Mistakes()
+    data = expand(written, path.name, mistakes)
+    check_names({**written, **data}, mistakes)
+    params = _checked(data, packages, path.name, mistakes)
+    check_references(data, written, path.name, mistakes)
+    mistakes.found = told_once(mistakes.found, written)
+    mistakes.raise_any()
+    assert params is not None
+    _check_encoders(params, packages.tasks, mistakes)
+    mistakes.raise_any()
     return params
+
+
+def _checked(data: Mapping[str, Any], packages: Packages, source: str, mistakes: Mistakes) -> Params | None:
+    """The entries by the plugins' own Configs, and the whole. None where a mistake was found."""
+
+    def each(section: str, check: Callable[[str, Any], Any]) -> dict[str, Any]:
+        settled = {}
+        for name, entry in data[section].items() if isinstance(data.get(section), Mapping) else ():
+            with mistakes.collected():
+                settled[name] = check(name, entry)
+        return settled
+
+    def evaluated(name: str, entry: Any) -> Eval:
+        checked: Eval = validate(Eval, entry, f"evals.{name}", source)
+        return evaluation(packages.tasks, name, checked, source)
+
+    def run(name: str, entry: Any) -> Run:
+        if isinstance(objective := entry.get("objective"), Mapping) and isinstance(objective.get("kind"), str):
+            _check_kind(packages, name, objective["kind"])
+        checked: Run = validate(Run, entry, f"runs.{name}", source)
+        return checked
+
+    settled: dict[str, dict[str, Any]] = {
+        "datasets": each("datasets", lambda n, entry: plugin_config(packages.datasets, entry, f"datasets.{n}", source)),
+        "models": each("models", lambda n, entry: model(packages.encoders, n, entry, source)),
+        "tasks": each("tasks", lambda n, entry: plugin_config(packages.tasks, entry, f"tasks.{n}", source)),
+        "runs": each("runs", run),
+        "evals": each("evals", evaluated),
+    }
+    with mistakes.collected():
+        rest: dict[str, Any] = {
+            section: {} for section in settled if isinstance(data.get(section), Mapping)
+        }  # checked already
+        params: Params = validate(Params, {**data, **rest, "source": source}, "", source)
+        return params.model_copy(update=settled)
+    return None
 
 
 def load_file(model: type[Any], path: Path) -> Any:
@@ -68,6 +99,12 @@ def evaluation(tasks: ModuleType, name: str, entry: Eval, source: str) -> Eval:
     """An evaluation whose task has its defaults filled in, with what its plugin says of it."""
     settings = plugin_config(tasks, entry.task, f"evals.{name}.task", source)
     task = plugins.find(tasks, settings.kind)
+    if task.NEEDS == "features" and entry.patches is not None:
+        raise Problem(
+            f"evals.{name}.patches: a '{settings.kind}' reads features, which have the patches of their run",
+            f"'{entry.patches}' would not be used",
+            "remove it; give the run other patches to compare them",
+        )
     return entry.settled(settings, EvalFacts(task.NEEDS, task.parts(settings)))
 
 
@@ -84,59 +121,35 @@ def _check_kind(packages: Packages, run: str, kind: str) -> None:
 
 def check_objectives(params: Params, objectives: ModuleType) -> None:
     """Check every run's objective against its plugin's Config, and that it can train the run's model. Imports torch."""
+    mistakes = Mistakes()
     for name, run in params.runs.items():
-        where = f"runs.{name}.objective"
-        settings = plugin_config(objectives, run.objective.options(), where, params.source)
-        why = plugins.find(objectives, run.objective.kind).unfit(settings, params.model(run.model))
-        if why is not None:
-            raise Problem(
-                f"{where}: '{run.objective.kind}' cannot train models.{run.model}",
-                why,
-                "give the run another model, or another objective",
-            )
+        with mistakes.collected():
+            _check_objective(params, objectives, name, run)
+    mistakes.found = told_once(mistakes.found, {})
+    mistakes.raise_any()
 
 
-def _check_references(params: Params) -> None:
-    def check(section: str, name: str, where: str) -> None:
-        pick(getattr(params, section), section, name, params.source, where)
-
-    for section in ("studies", "datasets", "patches", "models", "runs", "evals"):
-        for name in getattr(params, section):
-            if not name.replace("_", "").replace("-", "").isalnum():
-                raise Problem(
-                    f"{section}.{name}: names become file names", "letters, digits, - and _ only", "rename it"
-                )
-    check("studies", params.study, "study")
-    for name, run in params.runs.items():
-        for data in run.data:
-            check("datasets", data, f"runs.{name}.data")
-        if run.monitor.probe is not None:
-            check("datasets", run.monitor.probe, f"runs.{name}.monitor.probe")
-        check("patches", run.patches, f"runs.{name}.patches")
-        check("models", run.model, f"runs.{name}.model")
-    for name, evaluation in params.evals.items():
-        check("datasets", evaluation.dataset, f"evals.{name}.dataset")
-        if evaluation.patches:
-            check("patches", evaluation.patches, f"evals.{name}.patches")
-    for section in ("runs", "evals"):
-        for name in getattr(params.execution, section):
-            check(section, name, f"execution.{section}")
-    for name, study in params.studies.items():
-        grids: dict[str, Grid] = {"": study} | {f".also.{place}": grid for place, grid in enumerate(study.also)}
-        for where, grid in grids.items():
-            for run_name in grid.runs:
-                check("runs", run_name, f"studies.{name}{where}.runs")
-            for eval_name in grid.evals:
-                check("evals", eval_name, f"studies.{name}{where}.evals")
+def _check_objective(params: Params, objectives: ModuleType, name: str, run: Run) -> None:
+    where = f"runs.{name}.objective"
+    settings = plugin_config(objectives, run.objective.options(), where, params.source)
+    why = plugins.find(objectives, run.objective.kind).unfit(settings, params.model(run.model))
+    if why is not None:
+        raise Problem(
+            f"{where}: '{run.objective.kind}' cannot train models.{run.model}",
+            why,
+            "give the run another model, or another objective",
+        )
 
 
-def _check_encoders(params: Params, tasks: ModuleType) -> None:
+def _check_encoders(params: Params, tasks: ModuleType, mistakes: Mistakes) -> None:
     """Every run's encoder reads the patches that it is given, in training and in each evaluation of a study."""
     for name, run in params.runs.items():
-        check_levels(params, name, run.patches, f"runs.{name}.patches")
+        with mistakes.collected():
+            check_levels(params, name, run.patches, f"runs.{name}.patches")
     pairs = {(cell.run, cell.evaluation) for study in params.studies.values() for cell in study.cells()}
     for run_name, eval_name in sorted(pairs):
-        check_pair(params, tasks, run_name, eval_name)
+        with mistakes.collected():
+            check_pair(params, tasks, run_name, eval_name)
 
 
 def check_pair(params: Params, tasks: ModuleType, run: str, name: str) -> None:

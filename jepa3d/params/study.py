@@ -67,8 +67,10 @@ class Params(FrozenModel):
     datasets: dict[str, Any]
     patches: dict[str, Scheme]
     models: dict[str, Any]
+    tasks: dict[str, Any] = Field(default_factory=dict)
     runs: dict[str, Run]
     evals: dict[str, Eval]
+    extends: str | None = None  # the file that this one lies over; its entries are among these
     execution: ExecutionSection = ExecutionSection()
     source: str = "params.yaml"
 

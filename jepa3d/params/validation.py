@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from jepa3d import plugins, renamed
-from jepa3d.problem import Problem, did_you_mean
+from jepa3d.problem import Mistakes, Problem, Problems, did_you_mean
 
 NOUNS = {
     "datasets": "data set",
@@ -18,6 +20,7 @@ NOUNS = {
     "models": "model",
     "runs": "run",
     "evals": "evaluation",
+    "tasks": "task",
     "studies": "study",
 }
 
@@ -54,12 +57,15 @@ def validate(model: type[Any], data: Any, where: str, source: str) -> Any:
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise _as_problem(error, model, where, source) from None
+        mistakes = Mistakes()
+        for first in error.errors():
+            mistakes.add(_as_problem(first, model, where, source))
+        problem = mistakes.found[0] if len(mistakes.found) == 1 else Problems(mistakes.found)
+    raise problem
 
 
-def _as_problem(error: ValidationError, model: type[Any], where: str, source: str) -> Problem:
-    """The first mistake of a validation, in our words, with the key's full path."""
-    first = error.errors()[0]
+def _as_problem(first: ErrorDetails, model: type[Any], where: str, source: str) -> Problem:
+    """One mistake of a validation, in our words, with the key's full path."""
     steps = [str(step) for step in first["loc"] if not str(step).startswith(("function-", "tuple[", "dict["))]
     key = ".".join([where, *steps] if where else steps) or source
     value = first.get("input")
@@ -75,10 +81,13 @@ def _as_problem(error: ValidationError, model: type[Any], where: str, source: st
     if first["type"] == "missing":
         return Problem(f"{key}: missing", f"{source} must have it", f"add '{first['loc'][-1]}'")
     if isinstance(value, str) and _is_number(value):
+        whole = first["type"].startswith("int_")
         return Problem(
             f"{key}: {value!r} is text, not a number",
-            "YAML reads 1e-4 as text: a float needs a dot and a signed exponent",
-            f"write {float(value)!r}" if "e-" not in repr(float(value)) else f"write {_yaml_float(float(value))}",
+            "YAML reads 1e-4 as text: a float needs a dot and a signed exponent"
+            if not whole
+            else "it takes a whole number, in digits",
+            _number(float(value), whole),
         )
     message = (
         first["msg"].removeprefix("Value error, ").replace("an object", "a mapping").replace("a valid array", "a list")
@@ -89,10 +98,16 @@ def _as_problem(error: ValidationError, model: type[Any], where: str, source: st
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True
+
+
+def _number(value: float, whole: bool) -> str:
+    """How a number is to be written."""
+    if whole:
+        return f"write {int(value)}" if value.is_integer() else "write a whole number"
+    return f"write {value!r}" if "e-" not in repr(value) else f"write {_yaml_float(value)}"
 
 
 def _yaml_float(value: float) -> str:

@@ -45,6 +45,7 @@ STUDY: dict[str, Any] = {
         },
         "other": {"base": "jepa", "model": "wide"},
     },
+    "tasks": {},
     "execution": {"checkpoint_every": 7, "log_every": 5, "monitor_every": 10},
     "evals": {"knn": {"dataset": "toys", "task": {"kind": "knn"}}},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from jepa3d import project
 from jepa3d.params import Level, Params, bases, run_slice
-from jepa3d.problem import Problem
+from jepa3d.problem import Mistakes, Problem, Problems
 
 REPOSITORY = Path(__file__).parents[2]
 Write = Callable[[Any], Path]
@@ -86,7 +87,13 @@ def test_a_misspelt_key_is_named_with_its_path_and_the_nearest_valid_one(
         ("runs.jepa.model", "tinny", "runs.jepa.model: there is no model called 'tinny'"),
         ("runs.random_init.base", "jeppa", "runs.random_init.base: there is no run called 'jeppa'"),
         ("evals.knn.dataset", "toyz", "evals.knn.dataset: there is no data set called 'toyz'"),
-        ("evals.knn.patches", "flatt", "evals.knn.patches: there is no patch scheme called 'flatt'"),
+        (
+            "evals.tuned",
+            {"dataset": "toys", "task": {"kind": "finetune"}, "patches": "flatt"},
+            "evals.tuned.patches: there is no patch scheme called 'flatt'",
+        ),
+        ("evals.knn.task", "nearr", "evals.knn.task: there is no task called 'nearr'"),
+        ("evals.knn.task", {"base": "nearr"}, "evals.knn.task.base: there is no task called 'nearr'"),
         ("datasets.toys.kind", "procedurel", "datasets.toys: there is no kind 'procedurel' in jepa3d/datasets"),
         ("evals.knn.task.kind", "knnn", "evals.knn.task: there is no kind 'knnn' in jepa3d/tasks"),
         ("runs.jepa.objective.kind", "jeppa", "runs.jepa.objective: there is no kind 'jeppa' in jepa3d/objectives"),
@@ -95,6 +102,7 @@ def test_a_misspelt_key_is_named_with_its_path_and_the_nearest_valid_one(
 def test_an_unknown_name_lists_the_known_ones_and_the_nearest(
     tiny: dict[str, Any], write: Write, key: str, value: Any, what: str
 ):
+    tiny["tasks"] = {"near": {"kind": "knn"}}
     problem = problem_of(write(put(tiny, key, value)))
     assert problem.what.startswith(what.replace("no studies", "no study called 'tinny'"))
     assert "did you mean" in problem.mend
@@ -165,12 +173,13 @@ def test_a_name_with_a_hyphen_stays_in_the_path_of_a_mistake(tiny: dict[str, Any
     assert problem_of(write(tiny)).what == "runs.jepa-m2.fit.lrr: unknown key"
 
 
-@pytest.mark.parametrize("section", ["studies", "datasets", "patches", "models", "runs", "evals"])
-@pytest.mark.parametrize("name", ["a/b", "a b", "..", "x.h5", ""])
+@pytest.mark.parametrize("section", ["studies", "datasets", "patches", "models", "tasks", "runs", "evals"])
+@pytest.mark.parametrize("name", ["a/b", "a b", "..", "x.h5", "", "-rf", "a" * 101])
 def test_a_name_that_is_no_file_name_is_refused(tiny: dict[str, Any], write: Write, section: str, name: str):
+    tiny["tasks"] = {"near": {"kind": "knn"}}
     tiny[section][name] = next(iter(tiny[section].values()))
     problem = problem_of(write(tiny))
-    assert problem.what == f"{section}.{name}: names become file names"
+    assert problem.what == f"{section}.{name[:100]}: names become file names"
 
 
 def test_a_missing_key_is_named(tiny: dict[str, Any], write: Write):
@@ -184,6 +193,62 @@ def test_an_entry_without_a_kind_lists_the_kinds(tiny: dict[str, Any], write: Wr
     problem = problem_of(write(put(tiny, "datasets.toys", {"train": 5})))
     assert problem.what == "datasets.toys: needs a 'kind'"
     assert "procedural" in problem.why
+
+
+@pytest.mark.parametrize(("text", "mend"), [("2e1", "write 20"), ("08", "write 8"), ("2.5e0", "write a whole number")])
+def test_a_whole_number_that_yaml_reads_as_text_is_to_be_written_in_digits(
+    write: Write, tiny: dict[str, Any], text: str, mend: str
+):
+    path = write(put(tiny, "runs.jepa.fit.steps", "HERE"))
+    path.write_text(path.read_text().replace("HERE", text))
+    problem = problem_of(path)
+    assert problem.what == f"runs.jepa.fit.steps: '{text}' is text, not a number"
+    assert problem.mend == mend
+
+
+def test_patches_of_an_evaluation_of_features_are_refused(tiny: dict[str, Any], write: Write):
+    problem = problem_of(write(put(tiny, "evals.knn.patches", "flat")))
+    assert problem.what.startswith("evals.knn.patches: a 'knn' reads features")
+    tiny["evals"]["knn"]["task"] = {"kind": "finetune"}
+    assert project.load(write(tiny)).evals["knn"].patches == "flat"
+
+
+# --- all at once
+
+
+def test_all_mistakes_of_a_file_are_shown_at_once_each_with_its_three_lines(tiny: dict[str, Any], write: Write):
+    put(tiny, "datasets.toys.trian", 5)
+    put(tiny, "models.tiny.heads", 5)
+    put(tiny, "runs.jepa.fit.lrr", 1)
+    put(tiny, "runs.jepa.fit.batch", "many")
+    put(tiny, "runs.jepa.patches", "flatt")
+    put(tiny, "runs.mine", {"base": "yours"})
+    put(tiny, "evals.knn.task.k", "all")
+    put(tiny, "studies.tiny.evals", ["linear", "kn"])
+    put(tiny, "execution.lanes", 8)
+    problem = problem_of(write(tiny))
+    assert isinstance(problem, Problems)
+    assert sorted(one.what.partition(":")[0] for one in problem.problems) == [
+        "datasets.toys.trian", "evals.knn.task.k", "execution.lanes", "models.tiny", "runs.jepa.fit.batch",
+        "runs.jepa.fit.lrr", "runs.jepa.patches", "runs.mine.base", "studies.tiny.evals",
+    ]  # fmt: skip
+    assert len(str(problem).splitlines()) == 3 * 9
+    assert str(pickle.loads(pickle.dumps(problem))) == str(problem)
+
+
+def test_a_mistake_that_others_take_over_is_told_where_it_is_written(tiny: dict[str, Any], write: Write):
+    put(tiny, "runs.more", {"base": "random_init", "fit": {"batch": 4}})
+    put(tiny, "runs.jepa.fit.lrr", 1)
+    put(tiny, "runs.jepa.data", "toyz")
+    problem = problem_of(write(tiny))
+    assert isinstance(problem, Problems)
+    assert [one.what.partition(":")[0] for one in problem.problems] == ["runs.jepa.fit.lrr", "runs.jepa.data"]
+
+
+def test_many_mistakes_are_counted_after_the_twentieth(tiny: dict[str, Any], write: Write):
+    for number in range(25):
+        put(tiny, f"datasets.toys{number}", {"kind": "procedural", f"no{number}": 1})
+    assert str(problem_of(write(tiny))).endswith("\nand 5 more mistakes")
 
 
 # --- what had another name
@@ -272,6 +337,8 @@ def test_a_mapping_of_another_kind_replaces_the_one_below():
             "other": {"base": "a", "objective": {"kind": "random_init"}},
         },
         "runs",
+        "params.yaml",
+        Mistakes(),
     )
     assert runs["same"]["objective"] == {"kind": "jepa", "loss": "mse", "mask": {"blocks": 2, "ratio": 0.5}}
     assert runs["named"]["objective"]["mask"] == {"blocks": 4, "ratio": 0.5}
@@ -287,6 +354,8 @@ def test_steps_and_epochs_exclude_each_other_across_bases():
             "c": {"base": "b", "fit": {"steps": 9}},
         },
         "runs",
+        "params.yaml",
+        Mistakes(),
     )
     assert runs["b"]["fit"] == {"epochs": 3, "warmup_epochs": 1, "lr": 1.0}
     assert runs["c"]["fit"] == {"steps": 9, "warmup_epochs": 1, "lr": 1.0}
@@ -376,7 +445,7 @@ def test_a_kind_of_encoder_as_an_objective_is_refused_with_the_way_to_say_it(tin
 def test_a_model_without_a_kind_is_a_transformer_and_an_unknown_kind_is_refused(tiny: dict[str, Any], write: Write):
     assert project.load(write(tiny)).model("tiny").kind == "transformer"
     assert "did you mean 'transformer'?" in problem_of(write(put(tiny, "models.tiny.kind", "transformers"))).mend
-    assert problem_of(write(put(tiny, "models.tiny", 5))).what == "models.tiny: needs a 'kind'"
+    assert problem_of(write(put(tiny, "models.tiny", 5))).what == "models.tiny: must be a mapping"
 
 
 def test_evaluations_have_bases_too(tiny: dict[str, Any], write: Write):
@@ -442,7 +511,7 @@ def test_a_missing_file_and_a_folder_and_a_binary_are_problems(tmp_path: Path):
 def test_a_date_is_no_value(write: Write, tiny: dict[str, Any]):
     path = write(put(tiny, "runs.jepa.about", "HERE"))
     path.write_text(path.read_text().replace("HERE", "2024-01-01"))
-    assert "no plain number" in problem_of(path).what
+    assert "'2024-01-01' is a date in YAML" in problem_of(path).why
 
 
 def test_numbers_as_names_are_names(tiny: dict[str, Any], write: Write):
