@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import stat
 from functools import lru_cache
 from pathlib import Path
 from tokenize import TokenError
@@ -47,9 +48,12 @@ def transposed(shape: tuple[int, ...]) -> bool:
 
 def _bytes(path: Path | str) -> bytes:
     """The whole file. Without a file object, whose making costs as much as the read."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        size = os.fstat(handle).st_size
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise ValueError("no regular file")
+        size = status.st_size
         if size > LARGEST:
             raise ValueError(f"larger than {LARGEST >> 20} MiB")
         data = os.read(handle, size)

@@ -11,6 +11,7 @@ Every fault is a Problem whose first line begins with the path.
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +100,10 @@ def _npy(path: Path | str) -> NDArray[Any]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise Problem(f"{path}: no regular file", "it is a folder, a pipe or a device", "move it away")
+        size = status.st_size
         with path.open("rb") as file:
             data = file.read(min(size, LARGEST + 1))
     except OSError as error:
@@ -132,6 +136,8 @@ def _damaged(path: Path, error: Exception, head: bytes) -> Problem:
 def _hinted(problem: Problem, path: Path, head: bytes | None = None) -> Problem:
     """The same Problem; where the file begins like another kind, that is said."""
     try:
+        if head is None and not path.is_file():
+            return problem
         if head is None:
             with path.open("rb") as file:
                 head = file.read(32)

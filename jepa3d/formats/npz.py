@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from jepa3d.problem import Problem
 
 LARGEST = 1 << 30  # bytes that are read at once
+ROOM, TIMES = 64 << 20, 50  # bytes that any array may have, beside so many times what it takes in the archive
 PACKED = 1100  # deflate cannot pack tighter than 1 : 1032
 DAMAGE = (ValueError, TypeError, SyntaxError, EOFError, OverflowError, MemoryError, RuntimeError, KeyError)
 ERRORS = (*DAMAGE, OSError, TokenError, zipfile.BadZipFile, zlib.error)
@@ -31,6 +32,7 @@ class Member(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     by_column: bool = False  # stored in Fortran's order
+    packed: int = LARGEST  # bytes that it takes in the archive
 
     def read(self) -> NDArray[Any]:
         stored = next(self._blocks(self.shape[::-1] if self.by_column else self.shape))
@@ -46,8 +48,8 @@ class Member(NamedTuple):
 
     def _blocks(self, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
         size = math.prod(shape) * self.dtype.itemsize
-        if size > LARGEST:
-            raise ValueError(f"'{self.name}' declares {size:,} bytes")
+        if size > min(LARGEST, ROOM + TIMES * self.packed):
+            raise ValueError(f"'{self.name}' declares {size:,} bytes, and takes {self.packed:,} in the archive")
         with self.archive.open(f"{self.name}.npy") as file:
             _header(file)
             while True:
@@ -82,7 +84,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member | None:
     size = math.prod(shape) * dtype.itemsize
     if any(n < 0 for n in shape) or size + start != info.file_size or size > info.compress_size * PACKED:
         raise ValueError(f"'{name}' declares {shape} {dtype}, which the archive does not hold")
-    return Member(archive, name, shape, dtype, fortran and len(shape) > 1)
+    return Member(archive, name, shape, dtype, fortran and len(shape) > 1, info.compress_size)
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

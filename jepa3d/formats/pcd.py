@@ -12,7 +12,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from jepa3d.formats.numbers_in_text import not_finite, table, unix
+from jepa3d.formats.refusal import NotReadError
 
+ROOM, TIMES = 64 << 20, 16  # bytes that any file may unpack to, beside so many times its own; clouds pack 2 to 5 times
 LZF_PACKED = 140  # 264 bytes out of 3 at best
 TYPES = {"F": "f", "I": "i", "U": "u"}
 
@@ -117,6 +119,8 @@ def _ascii(body: bytes, dtype: np.dtype[Any], count: int, line: int) -> Float[np
 def _compressed(body: bytes, dtype: np.dtype[Any], count: int) -> Float[np.ndarray, "P 3"]:
     """Packed bytes, field after field (all x, then all y, ...)."""
     packed, size = (int(n) for n in np.frombuffer(body, "<u4", 2))
+    if size > ROOM + TIMES * packed:
+        raise NotReadError(f"it unpacks to {size:,} bytes, {size // max(packed, 1)} times as many", "save it as binary")
     if packed > len(body) - 8 or size != count * dtype.itemsize or size > packed * LZF_PACKED:
         raise ValueError(f"its header announces {count:,} points, {packed:,} packed bytes cannot hold them")
     plain, found, position = unpack(body[8 : 8 + packed], size), {}, 0

@@ -6,7 +6,9 @@ Each input is written by the test from points that it knows; most values have se
 from __future__ import annotations
 
 import io
+import os
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -326,3 +328,31 @@ def test_few_points_with_normals_and_colours_are_no_transpose(tmp_path: Path) ->
     np.save(buffer, np.zeros((500, 40)))
     (tmp_path / "a.npy").write_bytes(buffer.getvalue())
     assert clouds.read(tmp_path / "a.npy").points.shape == (500, 3)
+
+
+# ------------------------------------------------------------------------------------------- what takes all memory
+
+
+def test_an_array_of_zeros_that_unpacks_to_a_gigabyte_is_refused(tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("points.npy", "w") as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (20 << 20, 3)})
+        for _ in range(240):
+            file.write(bytes(1 << 20))
+    with pytest.raises(Problem, match=r"takes .* in the archive"):
+        clouds.read(tmp_path / "a.npz")
+
+
+def test_a_pcd_that_unpacks_to_many_times_its_size_is_refused() -> None:
+    data = header("x y z", "4 4 4", "F F F", "1 1 1", 20 << 20, "binary_compressed")
+    with pytest.raises(NotReadError, match="unpacks to 251,658,240 bytes"):
+        pcd.points(data + struct.pack("<II", 3 << 20, 240 << 20) + bytes(3 << 20))
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.xyz", "a.ply"])
+def test_a_pipe_is_refused_and_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(Problem, match="no regular file"):
+        clouds.read(tmp_path / name)
