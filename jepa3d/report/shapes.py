@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 import jepa3d
 from jepa3d import objectives
 from jepa3d.layout import Layout
-from jepa3d.ops import masking
+from jepa3d.objectives._shared.masks import MaskConfig, multiblock
 from jepa3d.ops.geometry import unit_sphere
-from jepa3d.params import Params, slice_of
+from jepa3d.ops.masking import draws_needed
+from jepa3d.params import Params
 from jepa3d.params.validation import plugin_config
 from jepa3d.report import study
 from jepa3d.report.pictures import Cloud, hex_colour
@@ -95,15 +96,13 @@ def one_of_each(label: Int[np.ndarray, " n"], split: NDArray[Any]) -> list[int]:
 
 def masked(params: Params, found: Sample, run: str, draws: int = 3) -> Masking:
     """The first shape's patches, and `draws` independent masks of the run's own Algorithm 2."""
-    options = dict(mask_options(params, run) or {})
-    if options.pop("context") == "complement":
-        options.pop("context_scale")
-    blocks = options["blocks"]
+    entry = mask_entry(params, run)
+    assert entry is not None  # `masking_run` chose it for that
     points, centres = found.points[0], found.centres[0]
     patch = nearest(points, centres, 1)[1][:, 0]
     generator = torch.Generator().manual_seed(derive(0, "report", "mask", run))
-    uniform = torch.rand(draws, masking.draws_needed(blocks), generator=generator)
-    mask = masking.sample(torch.from_numpy(centres).expand(draws, -1, -1), uniform, **options)
+    uniform = torch.rand(draws, draws_needed(entry.blocks), generator=generator)
+    mask = multiblock(entry, torch.from_numpy(centres).expand(draws, -1, -1), uniform)
     clouds, counts = [], []
     for target, context, block in zip(*(part.numpy() for part in mask), strict=True):
         colours = np.full(len(centres), CONTEXT)
@@ -114,19 +113,19 @@ def masked(params: Params, found: Sample, run: str, draws: int = 3) -> Masking:
         clouds.append(Cloud(title, points[used], tuple(map(str, colours[patch][used]))))
     rainbow = [hue(index) for index in range(len(centres))]
     whole = Cloud(f"{len(centres)} patches", points, tuple(rainbow[index] for index in patch))
-    return Masking(run, found.names[0], whole, tuple(clouds), tuple(counts), len(centres), blocks)
+    return Masking(run, found.names[0], whole, tuple(clouds), tuple(counts), len(centres), entry.blocks)
 
 
 def masking_run(params: Params) -> str | None:
     """The study's first run whose objective masks blocks of patches."""
-    return next((run for run in params.chosen.run_names() if mask_options(params, run)), None)
+    return next((run for run in params.chosen.run_names() if mask_entry(params, run)), None)
 
 
-def mask_options(params: Params, run: str) -> dict[str, Any] | None:
+def mask_entry(params: Params, run: str) -> MaskConfig | None:
     """The `mask:` of a run's objective, the plugin's defaults included; None where nothing is masked in blocks."""
     objective = plugin_config(objectives, params.runs[run].objective.options(), f"runs.{run}.objective", params.source)
-    options: dict[str, Any] = slice_of(objective).get("mask") or {}
-    return options if "blocks" in options else None
+    entry = getattr(objective, "mask", None)
+    return entry if isinstance(entry, MaskConfig) and entry.kind == "multiblock" else None
 
 
 def token_run(params: Params) -> str | None:

@@ -55,18 +55,23 @@ class MaskConfig(FrozenModel):
 def draw(entry: MaskConfig, centres: Float[Tensor, "B N 3"], batch: Batch) -> Mask:
     """The mask of each shape, a function of its key alone."""
     if entry.kind == "multiblock":
-        return masking.sample(
-            centres,
-            batch.uniform("mask", masking.draws_needed(entry.blocks)),
-            entry.blocks,
-            entry.ratio,
-            entry.fill,
-            entry.seeds,
-            entry.block_scale,
-            entry.context_scale if entry.context == "block" else None,
-        )
+        return multiblock(entry, centres, batch.uniform("mask", masking.draws_needed(entry.blocks)))
     num = centres.shape[1]
     count = int(num * entry.ratio + 1e-9)
     if entry.kind == "random":
         return masking.random_mask(batch.uniform("mask", num), count)
     return masking.one_block(centres, torch.clamp((batch.uniform("mask", 1)[:, 0] * num).long(), max=num - 1), count)
+
+
+def multiblock(entry: MaskConfig, centres: Float[Tensor, "B N 3"], draws: Float[Tensor, "B R"]) -> Mask:
+    """Algorithm 2 as an entry has it, from given uniform draws."""
+    return masking.sample(
+        centres,
+        draws,
+        entry.blocks,
+        entry.ratio,
+        entry.fill,
+        entry.seeds,
+        entry.block_scale,
+        entry.context_scale if entry.context == "block" else None,
+    )
