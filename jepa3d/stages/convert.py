@@ -22,6 +22,7 @@ if none is damaged, saves a copy of the file: contiguous arrays must know their 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,14 +79,14 @@ def convert(params: Params, layout: Layout, dataset: str) -> None:
         audit.write_text(text + "\n", encoding="utf-8")
         with store.replacing(target) as temporary:
             (draft if len(found.id) == expected else whole).replace(temporary)
-    print("\n".join(account.page(summary)))
+    print("\n".join(account.page(summary)), file=sys.stderr)
 
 
 def findings(audit: dict[str, Any], kind: str) -> dict[str, Any]:
     """What the plugin's own audit adds: where the split came from, what was passed over, and the rest of it."""
     rest = {key: value for key, value in audit.items() if key not in ("split_from", "passed_over", "expected")}
     origin = {
-        "split_from": audit.get("split_from", f"the plugin '{kind}'"),
+        "split_from": audit.get("split_from", f"the kind '{kind}' itself"),
         "passed_over": audit.get("passed_over", {}),
     }
     return {**origin, "findings": rest} if rest else origin  # instead of what was expected, it is known what was read

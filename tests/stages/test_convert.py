@@ -182,7 +182,7 @@ def test_the_account_is_printed_at_the_end_and_stands_in_the_audit(
     (tmp_path / "raw/dog/test/2.npy").write_bytes(b"damaged")
     (tmp_path / "raw/cup/LICENSE").write_text("free")
     convert(params_of(tmp_path / "raw"), layout, "data")
-    assert capsys.readouterr().out.splitlines() == [
+    assert capsys.readouterr().err.splitlines() == [
         "data: 6 shapes of 8 points",
         "  splits       train 3, test 3",
         "  classes      2",
