@@ -95,7 +95,7 @@ def test_points_without_coordinates_are_counted_and_said(run: Any, capsys: pytes
     assert "without_coordinates" not in store.read_json(layout.audit("data"))
     layout = run([shape("a"), shape("b")._replace(missing=3), shape("c", split="test")._replace(missing=1200)])
     assert store.read_json(layout.audit("data"))["without_coordinates"] == {"b": 3, "c": 1200}
-    assert "1,203 points without coordinates (NaN), of 2 shapes such as b" in capsys.readouterr().out
+    assert "1,203 points without coordinates (NaN), of 2 shapes such as b" in capsys.readouterr().err
 
 
 def test_parts_are_kept_and_a_shape_without_them_has_minus_one(run: Any) -> None:
