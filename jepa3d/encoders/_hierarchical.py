@@ -30,6 +30,9 @@ class LevelTokens(NamedTuple):
     valid: Bool[Tensor, "B L"]  # which are no padding
 
 
+Seen = tuple[Bool[Tensor, "B _"], tuple[Int[Tensor, "B _"], Bool[Tensor, "B _"]]]  # of a level: which, and packed
+
+
 class Hierarchical(Encoder):
     """One position MLP, one stack of blocks and one LayerNorm a level; the norms are not between the levels."""
 
@@ -76,39 +79,42 @@ class Hierarchical(Encoder):
 
     def forward(self, patches: Patches) -> Float[Tensor, "B M D"]:
         [last] = self._after((self.config.layers - 1,), patches)
-        return last.tokens
+        return last
 
     def tokens_at(self, patches: Patches, layers: Sequence[int]) -> list[Tokens]:
         centres = centres_of(patches)
         level_of = [level for level, count in enumerate(self.config.blocks) for _ in range(count)]
         kept = self._after(layers, patches)
-        return [Tokens(centres[level_of[layer]], one.tokens) for layer, one in zip(sorted(layers), kept, strict=True)]
+        return [Tokens(centres[level_of[layer]], tokens) for layer, tokens in zip(sorted(layers), kept, strict=True)]
 
     def visible(self, patches: Patches, seen: Sequence[Bool[Tensor, "B _"]]) -> list[LevelTokens]:
         """The encoder over visible tokens only, `seen` [B, N] for each level; what each level's blocks made of them."""
-        return self._after(self.config.depths, patches, seen)
+        packed = [pack(chosen) for chosen in seen]
+        kept = self._after(self.config.depths, patches, list(zip(seen, packed, strict=True)))
+        return [LevelTokens(tokens, *places) for tokens, places in zip(kept, packed, strict=True)]
 
     def _after(
-        self, layers: Sequence[int], patches: Patches, seen: Sequence[Bool[Tensor, "B _"]] | None = None
-    ) -> list[LevelTokens]:
+        self, layers: Sequence[int], patches: Patches, seen: Sequence[Seen] = ()
+    ) -> list[Float[Tensor, "B _ _"]]:
         """The tokens after some of the layers (ascending), each passed through its level's norm."""
-        found: list[LevelTokens] = []
+        found: list[Tensor] = []
         layer, grid = 0, self.tokenizer(patches.groups)
         stacks: list[Any] = list(self.stacks)
         for level, (centres, stack) in enumerate(zip(centres_of(patches), stacks, strict=True)):
             if level:
                 grid = self.mergers[level - 1](gather(grid, patches.above[level - 1].neighbour))
-            chosen = torch.ones_like(centres[..., 0], dtype=torch.bool) if seen is None else seen[level]
-            index, valid = pack(chosen)
-            x, at = (grid, centres) if seen is None else (gather(grid, index), gather(centres, index))
-            mask = self._mask(level, at, None if seen is None else valid)
+            x, at, valid = grid, centres, None
+            if seen:
+                places, valid = seen[level][1]
+                x, at = gather(grid, places), gather(centres, places)
+            mask = self._mask(level, at, valid)
             position = self.positions[level](at)
             for block in stack:
                 x = block(x + position, mask)
                 if layer in layers:
-                    found.append(LevelTokens(self.norms[level](x), index, valid))
+                    found.append(self.norms[level](x))
                 layer += 1
-            grid = x if seen is None else grid.masked_scatter(chosen[..., None], x[valid].to(grid.dtype))
+            grid = x if valid is None else grid.masked_scatter(seen[level][0][..., None], x[valid].to(grid.dtype))
         return found
 
     def _mask(self, level: int, at: Float[Tensor, "B L 3"], valid: Bool[Tensor, "B L"] | None) -> Mask:

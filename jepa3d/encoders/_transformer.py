@@ -92,7 +92,7 @@ class Transformer(Separable):
     ) -> list[Float[Tensor, "B M D"]]:
         """The tokens after some of the layers, [CLS] first where there is one, each passed through the last norm."""
         if self.config.cls:
-            own = [one.expand(len(tokens), 1, -1) for one in (self.cls_token, self.cls_position)]
+            own = [one.expand(tokens.shape[0], 1, -1) for one in (self.cls_token, self.cls_position)]
             tokens, positions = torch.cat([own[0], tokens], 1), torch.cat([own[1], positions], 1)
             valid = None if valid is None else F.pad(valid, (1, 0), value=True)
         x, kept = tokens + positions, []

@@ -56,7 +56,7 @@ def count_pairs(
 
 def gather(rows: Float[Tensor, "B P *C"], index: Int[Tensor, "B *I"]) -> Float[Tensor, "B *I *C"]:
     """`rows[b, index[b, ...]]` for every shape of the batch."""
-    batch = torch.arange(len(index), device=index.device).view(-1, *[1] * (index.ndim - 1))
+    batch = torch.arange(index.shape[0], device=index.device).view(-1, *[1] * (index.ndim - 1))
     return rows[batch, index]
 
 

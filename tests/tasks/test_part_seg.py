@@ -12,11 +12,11 @@ import torch
 
 from jepa3d import pretrained
 from jepa3d.datasets import procedural, shapenetpart
-from jepa3d.encoders import build, handcrafted, transformer
-from jepa3d.ops.geometry import fps_numba, knn_numba
-from jepa3d.params import Execution, Fit, Level, Objective, Run, Scheme, Tokenizer
+from jepa3d.encoders import build, handcrafted, hierarchical, transformer
+from jepa3d.params import Execution, Fit, Level, Model, Objective, Run, Scheme, Tokenizer
 from jepa3d.problem import Problem
 from jepa3d.results import store
+from jepa3d.stages.patchify import levels
 from jepa3d.tasks import Encoded, Result, part_seg
 from jepa3d.tasks._shared.splits import holdout
 from jepa3d.tasks.part_seg import Config
@@ -52,21 +52,21 @@ def toys(train: int = 48, test: int = 18) -> dict[str, Any]:
     }
 
 
-def written(folder: Path, arrays: dict[str, Any], scheme: Scheme = SCHEME, **about: Any) -> Encoded:
+def written(
+    folder: Path, arrays: dict[str, Any], scheme: Scheme = SCHEME, model: Model = MODEL, **about: Any
+) -> Encoded:
     """The files of an evaluation: canonical clouds, patches, and an encoder with random weights."""
     about = {"classes": ["cube", "rod", "plate"], "parts": list(NAMES), "config": {"kind": "folder"}} | about
     canonical, patches, weights = folder / "toys.h5", folder / "patches.h5", folder / "encoder.safetensors"
     store.write_h5(canonical, arrays, {}, **about)
     points = arrays["points"][:, : scheme.points]
-    centre = fps_numba(points, scheme.levels[0].num)
-    near = knn_numba(points, np.take_along_axis(points, centre[..., None], 1), scheme.levels[0].size)
-    chosen = {}
+    chosen = levels(points, scheme)
     if arrays["points"].shape[1] > scheme.points:
         chosen["point"] = np.tile(np.arange(scheme.points), (len(points), 1)).astype(np.uint16)
-    store.write_h5(patches, {"centre": centre.astype(np.uint16), "neighbour": near.astype(np.uint16), **chosen}, {})
+    store.write_h5(patches, chosen, {})
     torch.manual_seed(0)
-    pretrained.save(weights, {"context": build(MODEL)}, scheme, {})
-    return Encoded(weights, canonical, patches, scheme, MODEL, RUN, folder / "state", "one", None, HOW)
+    pretrained.save(weights, {"context": build(model)}, scheme, {})
+    return Encoded(weights, canonical, patches, scheme, model, RUN, folder / "state", "one", None, HOW)
 
 
 @pytest.fixture
@@ -99,6 +99,24 @@ def test_procedural_shapes_are_far_above_the_majority_part(tmp_path: Path):
     metrics = part_seg.evaluate(written(tmp_path, arrays, **about), quick(96, compete="category"), seed=0).values
     assert metrics["instance_miou"] > metrics["majority_instance_miou"] + 0.2
     assert metrics["point_accuracy"] > metrics["majority_point_accuracy"] + 0.1
+
+
+PYRAMID = hierarchical.Config(
+    widths=(8, 24), blocks=(1, 1), heads=2, tuned_radius=(0.8, 2.0), tokenizer=Tokenizer(widths=(8, 16, 16))
+)
+TWO_LEVELS = Scheme(points=64, levels=(Level(num=16, size=8), Level(num=8, size=4)))
+
+
+def test_a_hierarchical_encoder_learns_the_parts_from_all_its_levels(tmp_path: Path):
+    given = written(tmp_path, toys(), TWO_LEVELS, PYRAMID)
+    metrics = part_seg.evaluate(given, quick(), seed=3).values
+    assert metrics["instance_miou"] > 0.8
+
+
+def test_the_mean_of_several_levels_is_refused(tmp_path: Path):
+    given = written(tmp_path, toys(), TWO_LEVELS, PYRAMID)
+    with pytest.raises(Problem, match=r"(?s)'hierarchical': its tokens are of several levels.*merge: concat"):
+        part_seg.evaluate(given, quick(merge="mean"), seed=0)
 
 
 def test_shuffled_part_labels_give_chance(tmp_path: Path):

@@ -15,10 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jepa3d import load_encoder
-from jepa3d.encoders import build, handcrafted, transformer
+from jepa3d import encoders, load_encoder, plugins
+from jepa3d.encoders import build, handcrafted, hierarchical, transformer
+from jepa3d.nets.patches import patchify
 from jepa3d.ops.geometry import farthest_point_sample, gather, knn
-from jepa3d.params import Level, Scheme, Tokenizer
+from jepa3d.params import Level, Model, Scheme, Tokenizer
 from jepa3d.pretrained import LoadedEncoder, save
 from jepa3d.problem import Problem
 from jepa3d.tools import export
@@ -28,11 +29,17 @@ SCHEME = Scheme(points=27, levels=(Level(num=5, size=6),))
 GRID = torch.cartesian_prod(*[torch.arange(3.0)] * 3)[None]  # 27 points, hardly two distances of them differ
 
 
-def loaded(path: Path, model: transformer.Config = MODEL) -> LoadedEncoder:
+PYRAMID = hierarchical.Config(
+    widths=(8, 12), blocks=(1, 1), heads=2, radius=(0.5, 5.0), tokenizer=Tokenizer(widths=(8, 8, 8))
+)
+TWO_LEVELS = Scheme(points=27, levels=(Level(num=9, size=6), Level(num=4, size=3)))
+
+
+def loaded(path: Path, model: Model = MODEL, scheme: Scheme = SCHEME) -> LoadedEncoder:
     torch.manual_seed(0)
     net = build(model)
-    net.tokenizer.train()(torch.randn(50, 8, 3))  # statistics of a BatchNorm that has seen data
-    save(path / "e.safetensors", {"context": net.eval()}, SCHEME, {"verb": "pretrain"})
+    net.train().see(patchify(torch.randn(50, 27, 3), *scheme.levels))  # statistics of BatchNorms that have seen data
+    save(path / "e.safetensors", {"context": net.eval()}, scheme, {"verb": "pretrain"})
     return load_encoder(path / "e.safetensors")
 
 
@@ -78,6 +85,7 @@ def test_one_patch_is_about_the_first_point():
         {"position": "sinusoidal", "position_at": "every_block", "pool": "mean"},
         {"tokenizer": Tokenizer(kind="single", widths=(8, 16)), "drop_path": 0.1},
         {"tokenizer": Tokenizer(widths=(8, 8, 8), split=False)},
+        {"cls": True, "pool": "cls_max", "qkv_bias": False, "dropout": 0.1},
     ],
     ids=str,
 )
@@ -91,6 +99,22 @@ def test_torchscript_gives_the_same_at_every_batch_size(tmp_path: Path, changes:
         expected = original.tokens(clouds(count))
         assert torch.equal(centres, expected[0])
         assert torch.allclose(tokens, expected[1], atol=1e-5)
+
+
+def test_a_pyramid_is_made_inside_the_graph_level_by_level(tmp_path: Path):
+    original = loaded(tmp_path, PYRAMID, TWO_LEVELS)
+    assert export.export(original, tmp_path / "model.pt") < 1e-5
+    run = script(tmp_path / "model.pt")
+    for count in (1, 3):
+        features, centres, tokens = run(clouds(count))
+        assert torch.allclose(features, original.embed(clouds(count)), atol=1e-5)
+        assert torch.equal(centres, original.tokens(clouds(count))[0])
+        assert tokens.shape == (count, 4, 12)
+
+
+def test_every_kind_that_learns_is_exported(tmp_path: Path):
+    learned = [kind for kind in plugins.known(encoders) if plugins.find(encoders, kind).Config().layers]
+    assert sorted(learned) == sorted(model.kind for model in (MODEL, PYRAMID))  # a new kind: try it above, too
 
 
 def test_the_file_says_what_it_is(tmp_path: Path):
@@ -126,6 +150,18 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.slow
+def test_onnx_of_a_pyramid_gives_the_same(tmp_path: Path, unchecked: None):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    original = loaded(tmp_path, PYRAMID, TWO_LEVELS)
+    assert export.export(original, tmp_path / "model.onnx") < 1e-4
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    for count in (1, 3):
+        features, centres, _ = session.run(None, {"points": clouds(count).numpy()})
+        assert np.allclose(features, original.embed(clouds(count)), atol=1e-4)
+        assert np.array_equal(centres, original.tokens(clouds(count))[0])
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from jepa3d import pretrained
-from jepa3d.encoders import build, transformer
+from jepa3d.encoders import build, hierarchical, transformer
 from jepa3d.objectives import jepa, supervised
 from jepa3d.params import Augment, Execution, Fit, Jitter, Level, Objective, Run, Scheme, Tokenizer
 from jepa3d.results import store
@@ -33,6 +33,10 @@ pytestmark = pytest.mark.slow
 SIZE = 4  # with two, every order of summation gives the same bits
 SHARES = (slice(0, 5), slice(5, 7), slice(7, 8), slice(8, 12))  # of twelve rows
 MODEL = transformer.Config(width=24, depth=2, heads=2, drop_path=0.3, tokenizer=Tokenizer(widths=(8, 16, 16)))
+DROPPING = MODEL.model_copy(update={"dropout": 0.2, "attention_dropout": 0.1, "cls": True})
+PYRAMID = hierarchical.Config(
+    widths=(8, 12), blocks=(1, 2), heads=2, drop_path=0.3, dropout=0.1, radius=(1.0, 2.0), tokenizer=MODEL.tokenizer
+)
 
 
 class Double(Stream):
@@ -52,9 +56,15 @@ def objective(kind: str, world: World) -> Base:
     predictor = {"depth": 1}
     if kind == "supervised":
         return supervised.Objective(supervised.Config(), Setup(MODEL, classes=3)).double()
-    options = {"mask": {"block_scale": (0.1, 0.2)}, "tokenize": "used"} if kind == "uneven" else {}
+    if kind == "pyramid":
+        return supervised.Objective(supervised.Config(), Setup(PYRAMID, classes=3)).double()
+    uneven = {"mask": {"block_scale": (0.1, 0.2)}, "tokenize": "used"}
+    options = uneven if kind in ("uneven", "dropping") else {}
     options |= {"predict": "per_block", "target_sees": "all"} if kind == "per_block" else {}
-    return jepa.Objective(jepa.Config.model_validate({"predictor": predictor, **options}), Setup(MODEL)).double()
+    return jepa.Objective(
+        jepa.Config.model_validate({"predictor": predictor, **options}),
+        Setup(DROPPING if kind == "dropping" else MODEL),
+    ).double()
 
 
 def training(folder: Path, kind: str, world: World, **options: Any) -> loop.Training:
@@ -64,7 +74,11 @@ def training(folder: Path, kind: str, world: World, **options: Any) -> loop.Trai
     points = random.normal(size=(20, 64, 3)).astype(np.float32)
     centre = np.tile(np.arange(0, 64, 4), (20, 1)).astype(np.uint16)
     neighbour = (centre[:, :, None] + np.arange(4)).astype(np.uint16)
-    source = InMemory(Arrays(points, centre, neighbour, random.integers(0, 3, 20)))
+    arrays = Arrays(points, centre, neighbour, random.integers(0, 3, 20))
+    if kind == "pyramid":
+        coarse = np.tile(np.arange(0, 16, 4), (20, 1)).astype(np.uint16)
+        arrays = arrays._replace(above=(coarse, (coarse[:, :, None] + np.arange(4)).astype(np.uint16)))
+    source = InMemory(arrays)
     augment = Augment(rotate="so3", scale=(0.8, 1.2), jitter=Jitter())
     stream = Double(source, Batching(settings.batch, augment, accumulate=settings.accumulate), 1, world=world)
     return loop.Training(objective(kind, world), stream, settings, 2, loop.Job(folder / kind, kind, kind, world, how))
@@ -96,6 +110,8 @@ CASES: dict[str, dict[str, Any]] = {
     "per_block": {},
     "supervised": {},
     "contrast": {},
+    "dropping": {},
+    "pyramid": {},
     "accumulated": {"accumulate": 2},
 }
 
