@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from jepa3d import project
 from jepa3d.params import Params, run_slice, slice_of
@@ -259,3 +262,34 @@ def test_a_file_that_is_not_there_is_no_base(write: Write, value: Any, words: st
 def test_a_mistake_in_the_file_below_is_named_once(tiny: dict[str, Any], write: Write):
     tiny["runs"]["jepa"]["fit"]["lrr"] = 1
     assert problem_of(over(write(tiny), {})).what == "runs.jepa.fit.lrr: unknown key"
+
+
+# --- anything at all
+
+ODD: list[Any] = [
+    None, True, -1, 1.5, "", "x", [], {}, [1], [None], {"a": 1}, {1: 2}, {None: 1}, [[]], [{}], 10**15, "jepa",
+    ["jepa", 5], {"base": "jepa"}, {"kind": 5}, float("inf"), "1e5", "é" * 200,
+]  # fmt: skip
+
+
+def places(tree: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every value of a tree."""
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [*([at] if at else []), *(place for key, value in inner for place in places(value, (*at, key)))]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_stands_anywhere_it_is_taken_or_a_problem(tiny: dict[str, Any], write: Write, data: st.DataObject):
+    tree = crossed(yaml.safe_load(yaml.safe_dump(tiny)))
+    tree["runs"]["m"] = {"base": "jepa", "sweep": {"fit.lr": [1.0, 2.0]}}
+    tree["execution"]["runs"] = {"m": {"log_every": 2}}
+    *path, last = data.draw(st.sampled_from(places(tree)))
+    at = tree
+    for step in path:
+        at = at[step]
+    if isinstance(at, dict) and data.draw(st.booleans()):
+        last = data.draw(st.sampled_from(["base", "kind", "sweep", "name", "extends", "also", 5, None]))
+    at[last] = data.draw(st.sampled_from(ODD))
+    with contextlib.suppress(Problem):
+        project.load(write(tree))
