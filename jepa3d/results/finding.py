@@ -252,6 +252,15 @@ def _check_mean(name: str, value: float, scores: NDArray[np.float64] | None) -> 
         raise ValueError(f"metrics.{name}: {value} is not the mean {scores.mean():.6g} of its {len(scores)} values")
 
 
+def made(source: str, **fields: Any) -> Finding:
+    """The finding that a task's result makes. Raises a Problem that names `source`, the task's file, where the result
+    contradicts itself."""
+    try:
+        return Finding(format=FORMAT, **fields)
+    except ValidationError as error:
+        raise Problem(f"{source}: its result contradicts itself", _first(error), "mend what evaluate returns") from None
+
+
 def write(path: Path, found: Finding | Part) -> None:
     """As JSON; what has its default value is left out, so that a metric lists just what is known of it."""
     store.write_json(path, found.model_dump(mode="json", exclude_defaults=True))
@@ -279,7 +288,11 @@ def _read(kind: type[File], path: Path, mend: str) -> File:
     try:
         return kind.model_validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        why = f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}"
-        raise Problem(f"{path}: is not as it was written", why, mend) from None
+        raise Problem(f"{path}: is not as it was written", _first(error), mend) from None
+
+
+def _first(error: ValidationError) -> str:
+    """Where and what the first mistake is."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}"

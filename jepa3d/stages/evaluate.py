@@ -17,7 +17,7 @@ from jepa3d.params import Eval, Params, Run, slice_of
 from jepa3d.params.load import check_pair
 from jepa3d.problem import Problem
 from jepa3d.results import finding, resume, store
-from jepa3d.results.finding import FORMAT, Finding, Part
+from jepa3d.results.finding import FORMAT, Part
 from jepa3d.tasks import Encoded, Features, Result
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ def _write(asked: Asked, found: Found) -> None:
     test = shapes.split == "test"
     finding.write(
         asked.layout.evaluation(asked.run, asked.seed, asked.name),
-        Finding(
-            format=FORMAT,
+        finding.made(
+            f"tasks/{asked.settings.kind}.py",
             provenance=store.stamp("evaluate", slice_of(asked.entry), inputs),
             run=asked.run,
             seed=asked.seed,

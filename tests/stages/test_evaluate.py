@@ -35,7 +35,7 @@ from jepa3d.results.finding import Metric, share
 from jepa3d.stages.evaluate import evaluate
 from jepa3d.stages.patchify import patchify
 from jepa3d.stages.pretrain import pretrain
-from jepa3d.tasks import Encoded, Result, few_shot_finetune
+from jepa3d.tasks import Encoded, Result, few_shot_finetune, knn
 
 TASKS = {
     "probe": {"kind": "linear_probe", "grid": [0.1]},
@@ -207,6 +207,21 @@ def test_tasks_that_train_on_get_the_encoder_and_the_data(layout: Layout, monkey
     found = store.read_json(layout.evaluation("jepa", 1, "tuned"))
     assert (found["ids"], found["truth"], found["predicted"]) == (["a", "c"], [0, 1], [1, 0])
     assert len(found["provenance"]["inputs"]) == 3
+
+
+def test_a_result_that_contradicts_itself_is_a_problem_of_its_evaluation(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+):
+    """It says that it is the mean of its predictions, and is not; and another does not say which way is better."""
+    features(layout.features("jepa", 0, "toys"))
+    for metric, why in ((share(1.0, per_shape="predicted"), "is not the mean 0.3"), (Metric(0.5), "higher is better")):
+        result = Result({"accuracy": metric}, np.zeros(15, np.int64))
+        monkeypatch.setattr(knn, "evaluate", lambda *given, result=result: result)
+        with pytest.raises(Problem, match="its result contradicts itself") as caught:
+            evaluate(params_with(TASKS), layout, "jepa", "near", 0)
+        assert caught.value.what == "tasks/knn.py: its result contradicts itself"
+        assert why in caught.value.why
+    assert not layout.evaluation("jepa", 0, "near").exists()
 
 
 # --- evaluations that train
