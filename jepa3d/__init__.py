@@ -11,6 +11,7 @@ Floors (a module imports from lower floors only; `lint-imports` checks it)
     2  results/                                          our own files and their records
     3  formats/ fetch/                                   files of others, touched with care; the network
     4  nets/ encoders/ pretrained                        torch modules; an encoder as a file and as a user loads it
+       loggers/                                          where a curve goes beside its own file
     5  train/                                            batches, the loop, several ranks, fine-tuning
     6  datasets/ objectives/ tasks/                      plugins, one file each
     7  project                                           params.yaml, checked against the plugins

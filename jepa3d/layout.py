@@ -57,10 +57,6 @@ class Layout:
         state = self.state(run, seed) if evaluation is None else self.evaluation_state(run, seed, evaluation)
         return state / "launch"
 
-    def board(self, run: str, seed: int | str) -> Path:
-        """TensorBoard's files: `tensorboard --logdir results/tensorboard` watches a study while it trains."""
-        return self.results / "tensorboard" / run / f"seed{seed}"
-
     def features(self, run: str, seed: int | str, dataset: str) -> Path:
         return self.results / "features" / run / f"seed{seed}" / f"{dataset}.h5"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jepa3d import datasets, encoders, objectives, tasks
+from jepa3d import datasets, encoders, loggers, objectives, tasks
 from jepa3d.params import Params
 from jepa3d.params import load as reading
 from jepa3d.params import schema as describing
 
-PACKAGES = reading.Packages(datasets, encoders, objectives, tasks)
+PACKAGES = reading.Packages(datasets, encoders, loggers, objectives, tasks)
 
 
 def load(path: str | Path = "params.yaml") -> Params:
@@ -25,5 +25,5 @@ def check_objectives(params: Params) -> None:
 
 def schema() -> dict[str, Any]:
     """The JSON schema of params.yaml, with every plugin's Config. Imports torch."""
-    packages = {"datasets": datasets, "models": encoders, "tasks": tasks, "objective": objectives}
+    packages = {"datasets": datasets, "models": encoders, "tasks": tasks, "objective": objectives, "loggers": loggers}
     return describing.schema(packages)

@@ -11,7 +11,7 @@ from types import FunctionType, ModuleType
 
 import pytest
 
-from jepa3d import datasets, encoders, objectives, plugins, tasks
+from jepa3d import datasets, encoders, loggers, objectives, plugins, tasks
 
 ROOT = Path(__file__).parent.parent
 TYPED = {
@@ -19,6 +19,7 @@ TYPED = {
     tasks: "tasks.Plugin[tasks.{given}, {kind}.Config]",
     objectives: "objectives.Plugin[{kind}.Config]",
     encoders: "encoders.Plugin[{kind}.Config]",
+    loggers: "loggers.Plugin[{kind}.Config]",
 }
 
 
@@ -47,7 +48,7 @@ def mypy(text: str, folder: Path) -> str:
 
 @pytest.mark.slow
 def test_every_plugin_fulfils_its_contract_as_mypy_reads_it(tmp_path: Path):
-    imports = ["from jepa3d import datasets, encoders, objectives, tasks"]
+    imports = ["from jepa3d import datasets, encoders, loggers, objectives, tasks"]
     lines = [line for package in TYPED for kind in plugins.known(package) for line in written(package, kind)]
     assert sum(line.startswith("class ") for line in lines) == sum(len(plugins.known(package)) for package in TYPED)
     assert mypy("\n".join([*imports, *lines, ""]), tmp_path).startswith("Success")

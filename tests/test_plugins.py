@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jepa3d import datasets, encoders, objectives, plugins, tasks
+from jepa3d import datasets, encoders, loggers, objectives, plugins, tasks
 from jepa3d.datasets import Shape
 from jepa3d.params import DatasetConfig, FrozenModel
 from jepa3d.problem import Problem
 
-PACKAGES = (datasets, encoders, objectives, tasks)
+PACKAGES = (datasets, encoders, loggers, objectives, tasks)
 EVERY = [(package, kind) for package in PACKAGES for kind in plugins.known(package)]
 
 

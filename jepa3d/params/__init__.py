@@ -5,7 +5,7 @@ Floor 0: nothing here imports torch, and nothing here knows a plugin. `jepa3d.pr
 checks its entries against the plugins.
 """
 
-from jepa3d.params.execution import Execution
+from jepa3d.params.execution import Execution, Logger
 from jepa3d.params.models import (
     Augment,
     DatasetConfig,
@@ -41,6 +41,7 @@ __all__ = [
     "Grid",
     "Jitter",
     "Level",
+    "Logger",
     "Model",
     "Monitor",
     "Names",

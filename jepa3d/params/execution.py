@@ -45,7 +45,7 @@ class Execution(FrozenModel):
     monitor_every: PositiveInt = 200  # steps between two looks of the collapse monitor
     memory_gb: PositiveFloat = 8.0  # for shapes, all ranks of a node together where they are streamed
     compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_as_word)] = "auto"  # auto: on GPUs
-    loggers: Loggers = (Logger(kind="jsonl"), Logger(kind="tensorboard"))
+    loggers: Loggers | None = None  # beside the curve itself; None: TensorBoard, where it is installed
 
     @property
     def memory(self) -> float:

@@ -22,6 +22,7 @@ class Packages(NamedTuple):
 
     datasets: ModuleType
     encoders: ModuleType
+    loggers: ModuleType
     objectives: ModuleType
     tasks: ModuleType
 
@@ -42,6 +43,7 @@ def load(path: str | Path, packages: Packages) -> Params:
     mistakes.raise_any()
     assert params is not None
     _check_encoders(params, packages.tasks, mistakes)
+    _check_loggers(params, packages.loggers, mistakes)
     mistakes.raise_any()
     return params
 
@@ -139,6 +141,18 @@ def _check_objective(params: Params, objectives: ModuleType, name: str, run: Run
             why,
             "give the run another model, or another objective",
         )
+
+
+def _check_loggers(params: Params, loggers: ModuleType, mistakes: Mistakes) -> None:
+    """Every chosen logger is a plugin that has what its entry says; its own package is only imported by a training."""
+    section = params.execution
+    chosen = {"execution.loggers": section.loggers}
+    chosen |= {f"execution.runs.{name}.loggers": entry.loggers for name, entry in section.runs.items()}
+    chosen |= {f"execution.evals.{name}.loggers": entry.loggers for name, entry in section.evals.items()}
+    for where, entries in chosen.items():
+        for entry in entries or ():
+            with mistakes.collected():
+                plugin_config(loggers, entry.model_dump(), where, params.source)
 
 
 def _check_encoders(params: Params, tasks: ModuleType, mistakes: Mistakes) -> None:

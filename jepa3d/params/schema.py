@@ -24,7 +24,7 @@ BASE: Schema = {"type": "string", "description": "another entry of this section,
 
 
 def schema(packages: dict[str, ModuleType]) -> Schema:
-    """The schema, given the package of plugins of each section, and of `objective`."""
+    """The schema, given the package of plugins of each section, of `objective` and of `loggers`."""
     kinds = {
         section: {kind: plugins.find(package, kind).Config for kind in plugins.known(package)}
         for section, package in packages.items()
@@ -50,7 +50,8 @@ def schema(packages: dict[str, ModuleType]) -> Schema:
             ],
         }
 
-    for name in {where[one] for one in (Study, Scheme, Run, Eval, *(c for s in kinds for c in kinds[s].values()))}:
+    plugged = [config for section in kinds if section != "loggers" for config in kinds[section].values()]
+    for name in {where[one] for one in (Study, Scheme, Run, Eval, *plugged)}:
         definitions[name]["properties"] |= {"base": BASE}
     run, evaluation = definitions[where[Run]]["properties"], definitions[where[Eval]]["properties"]
     run |= {"objective": plugin("objective"), "data": NAMES, "sweep": SWEEP}
@@ -61,7 +62,8 @@ def schema(packages: dict[str, ModuleType]) -> Schema:
         if "seeds" in properties:  # a study, or one of its further grids
             properties |= {"runs": NAMES, "evals": NAMES}
         if "loggers" in properties:
-            properties["loggers"]["items"] = {"anyOf": [NAME, properties["loggers"]["items"]]}
+            one = {"anyOf": [{"enum": list(kinds["loggers"])}, plugin("loggers")]}
+            properties["loggers"] |= {"anyOf": [{"type": "array", "items": one}, {"type": "null"}]}
     sections: Schema = {
         "study": {"type": "string", "description": "what `all` builds: one of the studies"},
         "extends": {"type": "string", "description": "another params.yaml, which this one lies over"},

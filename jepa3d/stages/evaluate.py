@@ -13,6 +13,7 @@ import numpy as np
 
 from jepa3d import plugins, tasks
 from jepa3d.layout import Layout
+from jepa3d.loggers import About
 from jepa3d.params import Eval, Params, Run, slice_of
 from jepa3d.params.load import check_pair
 from jepa3d.problem import Problem
@@ -200,6 +201,7 @@ def _encoded(asked: Asked, hashed: bool = True) -> tuple[Encoded, dict[str, Any]
         execution=params.execution.of_evaluation(asked.name),
         state=asked.state,
         fingerprint=hashlib.sha256(made_of.encode()).hexdigest(),
+        about=About(layout.results, asked.run, asked.seed, stamp["settings"], (asked.name,)),
     )
     return given, stamp
 
@@ -216,7 +218,8 @@ def _check_part(asked: Asked, number: int) -> None:
 
 def _compute_part(asked: Asked, number: int, given: Encoded, stamp: dict[str, Any]) -> None:
     """One part's result, as a file that the evaluation gathers."""
-    given = given._replace(state=given.state / f"part{number}")
+    about = About(asked.layout.results, asked.run, asked.seed, stamp["settings"], (asked.name, f"fold{number}"))
+    given = given._replace(state=given.state / f"part{number}", about=about)
     result: Result = asked.task.part(given, asked.settings, asked.seed, number)
     found = Part(
         format=FORMAT,

@@ -19,6 +19,7 @@ import torch
 
 from jepa3d import objectives, plugins, pretrained
 from jepa3d.layout import Layout
+from jepa3d.loggers import About
 from jepa3d.ops.draws import shape_keys
 from jepa3d.params import Params, Run, Scheme, run_slice
 from jepa3d.params.validation import plugin_config
@@ -87,7 +88,7 @@ def _pretrain(asked: Asked, world: distributed.World) -> None:
         f"{asked.run} seed {seed}",
         world,
         execution,
-        layout.board(asked.run, seed),
+        About(layout.results, asked.run, seed, stamp["settings"]),
     )
     training = loop.Training(objective, stream, entry.fit, derive(seed, "fit"), job)
     if world.first:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from jepa3d.loggers import About
 from jepa3d.params import Execution, FrozenModel, Model, Run, Scheme
 from jepa3d.problem import Problem
 from jepa3d.results.finding import Details, Metric, Result
@@ -74,12 +75,14 @@ class Encoded(NamedTuple):
     fingerprint: str = ""  # of the evaluation's settings, seed and inputs: a state of another one is never resumed
     world: World | None = None  # the ranks that share the work; None: there is only this one
     execution: Execution = Execution()  # how it is carried out: no result depends on it
+    about: About | None = None  # which evaluation it is, for the loggers of its training
 
     def job(self, label: str) -> Job:
         """The job of a training that belongs to this evaluation; `label` names it in logs."""
         from jepa3d.train import distributed, loop
 
-        return loop.Job(self.state, self.fingerprint, label, self.world or distributed.ALONE, self.execution)
+        world = self.world or distributed.ALONE
+        return loop.Job(self.state, self.fingerprint, label, world, self.execution, self.about)
 
 
 G = TypeVar("G", Features, Encoded, contravariant=True)

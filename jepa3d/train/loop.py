@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 import signal
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from jepa3d import loggers
 from jepa3d.ops.schedule import warmup_cosine
 from jepa3d.params import Execution, Fit
 from jepa3d.problem import Problem
@@ -87,7 +87,7 @@ class Job:
     label: str
     world: distributed.World = distributed.ALONE
     execution: Execution = field(default_factory=Execution)
-    board: Path | None = None  # a folder for TensorBoard, where that is installed
+    about: loggers.About | None = None  # for the loggers; None: the curve is only written to its file
 
     @property
     def curve(self) -> Path:
@@ -253,29 +253,26 @@ def _diverged(what: str, lr: float) -> Problem:
 
 
 class _Log:
-    """The first rank's curve, as lines of JSON and, where TensorBoard is installed, for it too, and its progress."""
+    """The first rank's curve as lines of JSON, the chosen loggers, and the progress that is shown."""
 
     def __init__(self, training: Training, start: int) -> None:
         job = training.job
-        self.curve, self.start, self.begin = job.curve, start, time.monotonic()
+        self.job, self.start, self.begin = job, start, time.monotonic()
         self.line = Steps(job.label, start, training.schedule.total) if job.world.first else None
-        self.writer: Any = None
-        if job.board is not None and job.world.first:
-            if not start:
-                shutil.rmtree(job.board, ignore_errors=True)
-            with contextlib.suppress(ImportError):
-                from torch.utils.tensorboard import SummaryWriter
-
-                self.writer = SummaryWriter(str(job.board), purge_step=start + 1)
+        self.writers: dict[str, loggers.Writer] = {}
 
     def __enter__(self) -> _Log:
         if self.line is not None:
+            if self.job.about is not None:
+                self.writers = loggers.opened(self.job.execution.loggers, self.job.about, self.start)
             self.line.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         if self.line is not None:
             self.line.__exit__(*error)
+        for kind in list(self.writers):
+            self._tell(kind, lambda writer: writer.close(finished=error[0] is None))
 
     def add(self, row: dict[str, Any], timed: bool = False) -> None:
         """One row; a `timed` one also says how fast the training is, here and on the terminal."""
@@ -284,11 +281,18 @@ class _Log:
         if timed:
             self.line.show(row["step"], row["loss"])
             row = {**row, "steps_per_second": (row["step"] - self.start) / (time.monotonic() - self.begin)}
-        store.append_jsonl(self.curve, row)
-        if self.writer is not None:
-            for name, value in row.items():
-                self.writer.add_scalar(name, value, row["step"])
-            self.writer.flush()
+        store.append_jsonl(self.job.curve, row)
+        values = {name: float(value) for name, value in row.items() if name != "step"}
+        for kind in list(self.writers):
+            self._tell(kind, lambda writer: writer.log(row["step"], values))
+
+    def _tell(self, kind: str, call: Callable[[loggers.Writer], None]) -> None:
+        """A logger that fails gets no more rows; the training goes on, and its curve has them all."""
+        try:
+            call(self.writers[kind])
+        except Exception as error:
+            del self.writers[kind]
+            print(f"warning: {self.job.label}: the logger '{kind}' gets no more rows: {error}", file=sys.stderr)
 
 
 def save(training: Training, optimiser: torch.optim.Optimizer, step: int) -> None:

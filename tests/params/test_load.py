@@ -283,7 +283,7 @@ def test_an_old_name_is_refused_with_the_new_one(
 
 def test_execution_has_values_for_all_and_for_single_ones(tiny: dict[str, Any], write: Write):
     tiny["execution"] = {
-        "checkpoint_every": 100, "memory_gb": 2.0, "loggers": ["jsonl", {"kind": "wandb", "project": "x"}],
+        "checkpoint_every": 100, "memory_gb": 2.0, "loggers": ["tensorboard", {"kind": "wandb", "project": "x"}],
         "runs": {"jepa": {"checkpoint_every": 7, "log_every": 20}}, "evals": {"knn": {"memory_gb": 1.0}},
     }  # fmt: skip
     execution = project.load(write(tiny)).execution
@@ -291,11 +291,28 @@ def test_execution_has_values_for_all_and_for_single_ones(tiny: dict[str, Any], 
     assert (jepa.checkpoint_every, jepa.log_every, jepa.memory_gb) == (7, 20, 2.0)
     assert (other.checkpoint_every, other.log_every, other.memory_gb) == (100, 20, 2.0)
     assert (execution.of_evaluation("knn").memory, execution.of_evaluation("linear").memory) == (1e9, 2e9)
-    assert [logger.kind for logger in jepa.loggers] == ["jsonl", "wandb"]
+    assert [logger.kind for logger in jepa.loggers] == ["tensorboard", "wandb"]
     for section, name in (("runs", "jeppa"), ("evals", "kn")):
         problem = problem_of(write(put(tiny, f"execution.{section}", {name: {}})))
         assert problem.what.startswith(f"execution.{section}: there is no ")
         tiny["execution"][section] = {}
+
+
+@pytest.mark.parametrize(
+    ("entry", "where", "what"),
+    [
+        ({"loggers": ["wandbb"]}, "execution.loggers", "there is no kind 'wandbb'"),
+        ({"loggers": [{"kind": "wandb", "projekt": "x"}]}, "execution.loggers.projekt", "unknown key"),
+        ({"runs": {"jepa": {"loggers": ["mlflo"]}}}, "execution.runs.jepa.loggers", "there is no kind 'mlflo'"),
+        ({"evals": {"knn": {"loggers": [{"kind": "mlflow", "uri": 1}]}}}, "execution.evals.knn.loggers.uri", "string"),
+    ],
+)
+def test_a_logger_is_checked_when_the_parameters_are_read(
+    tiny: dict[str, Any], write: Write, entry: dict[str, Any], where: str, what: str
+):
+    problem = problem_of(write(put(tiny, "execution", entry)))
+    assert problem.what.startswith(f"{where}: ")
+    assert what in problem.what
 
 
 @pytest.mark.parametrize("word", ["on", "off", "auto"])

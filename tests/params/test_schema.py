@@ -68,5 +68,5 @@ def test_what_saves_writing_is_valid_too(schema: dict[str, Any], tiny: dict[str,
     tiny["runs"]["more"] = {"base": "jepa", "sweep": {"objective.mask.blocks": [1, 2], "fit": {"short": {"steps": 1}}}}
     tiny["evals"]["all"] = {"task": ["near", "nearer"], "dataset": {"t": "toys"}, "name": "{task}_on_{dataset}"}
     tiny["evals"]["one"] = {"task": {"base": "near", "k": [3]}, "dataset": "toys"}
-    tiny["execution"] |= {"loggers": ["jsonl", {"kind": "wandb"}], "runs": {"jepa": {"log_every": 1}}}
+    tiny["execution"] |= {"loggers": ["tensorboard", {"kind": "wandb"}], "runs": {"jepa": {"log_every": 1}}}
     assert mistakes(schema, tiny) == []

@@ -160,7 +160,11 @@ class Study:
 
     def forget_training(self) -> None:
         """As if nothing had ever been trained here."""
-        for path in (self.layout.pretrain("jepa", 0), self.layout.state("jepa", 0), self.layout.board("jepa", 0)):
+        for path in (
+            self.layout.pretrain("jepa", 0),
+            self.layout.state("jepa", 0),
+            self.layout.results / "tensorboard" / "jepa",
+        ):
             shutil.rmtree(path, ignore_errors=True)
 
     # ---- its processes

@@ -254,6 +254,14 @@ def test_a_fine_tuning_is_a_finding_with_its_curve_and_leaves_no_state(trained: 
     assert not layout.evaluation_state("random_init", 0, "tuned").exists()
 
 
+def test_the_trainings_of_evaluations_have_folders_of_their_own_for_loggers(trained: Params, layout: Layout):
+    for name in ("tuned", "folds"):
+        evaluate(trained, layout, "random_init", name, 0)
+    folders = {path.parent for path in (layout.results / "tensorboard").rglob("events.out.*")}
+    seed = layout.results / "tensorboard" / "random_init" / "seed0"
+    assert folders == {seed / "tuned", seed / "folds" / "fold0", seed / "folds" / "fold1"}
+
+
 def test_killed_at_random_moments_a_fine_tuning_ends_in_the_same_bytes(trained: Params, layout: Layout):
     importlib.import_module("torch._dynamo")  # once, here: the first step of every child would
     path, state = layout.evaluation("random_init", 0, "tuned"), layout.evaluation_state("random_init", 0, "tuned")

@@ -225,7 +225,7 @@ def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         {"monitor_every": 4},
         {"memory_gb": 0.5},
         {"compile": "off"},
-        {"loggers": ["jsonl"]},
+        {"loggers": []},
         {"runs": {"jepa": {"checkpoint_every": 3}}},
     ],
 )

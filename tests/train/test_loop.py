@@ -440,21 +440,3 @@ def test_killed_at_random_moments_a_training_ends_in_the_same_bits(
     assert [path.read_bytes() for path in files] == undisturbed
     assert rows(layout.curve("jepa", 0)) == curve
     assert not state.exists()
-
-
-def test_tensorboard_gets_the_curve_and_a_resumed_one_has_no_step_twice(tmp_path: Path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    one = training(tmp_path, checkpoint_every=10)
-    one.job = dataclasses.replace(one.job, board=tmp_path / "board")
-    one.objective.disturb = lambda step, loss: loss * (torch.nan if step == 15 else 1.0)
-    with pytest.raises(Problem):
-        loop.run(one)
-    again = training(tmp_path, checkpoint_every=10)
-    again.job = one.job
-    time.sleep(1.1)  # TensorBoard reads the files of one second in the order of their names, 10 before 9
-    loop.run(again)
-    events = EventAccumulator(str(one.job.board)).Reload()
-    assert [event.step for event in events.Scalars("loss")] == [5, 10, 15, 20]
-    in_file = [row["loss"] for row in store.read_jsonl(again.job.curve) if "loss" in row]
-    assert [event.value for event in events.Scalars("loss")] == pytest.approx(in_file)
