@@ -65,9 +65,10 @@ class Transformer(Separable):
         tokens: Float[Tensor, "B L D"],
         positions: Float[Tensor, "B L D"],
         valid: Bool[Tensor, "B L"] | None = None,
+        normed: bool = True,
     ) -> Float[Tensor, "B L D"]:
         """As of Separable; a [CLS] token is beside them in every layer, and is left out at the end."""
-        return self._last(tokens, positions, valid)[:, self._first :]
+        return self._last(tokens, positions, valid, normed)[:, self._first :]
 
     @property
     def _first(self) -> int:
@@ -79,8 +80,9 @@ class Transformer(Separable):
         tokens: Float[Tensor, "B L D"],
         positions: Float[Tensor, "B L D"],
         valid: Bool[Tensor, "B L"] | None = None,
+        normed: bool = True,
     ) -> Float[Tensor, "B M D"]:
-        [last] = self._after((len(self.blocks) - 1,), tokens, positions, valid)
+        [last] = self._after((len(self.blocks) - 1,), tokens, positions, valid, normed)
         return last
 
     def _after(
@@ -89,6 +91,7 @@ class Transformer(Separable):
         tokens: Float[Tensor, "B L D"],
         positions: Float[Tensor, "B L D"],
         valid: Bool[Tensor, "B L"] | None = None,
+        normed: bool = True,
     ) -> list[Float[Tensor, "B M D"]]:
         """The tokens after some of the layers, [CLS] first where there is one, each passed through the last norm."""
         if self.config.cls:
@@ -99,7 +102,7 @@ class Transformer(Separable):
         for depth, block in enumerate(self.blocks):
             x = block(x + positions if depth and self.config.position_at == "every_block" else x, valid)
             if depth in layers:
-                kept.append(self.norm(x))
+                kept.append(self.norm(x) if normed else x)
         return kept
 
     def forward(self, patches: Patches) -> Float[Tensor, "B L D"]:

@@ -19,6 +19,7 @@ class DecoderConfig(FrozenModel):
     heads: PositiveInt | None = None
     mlp_ratio: PositiveFloat = 4.0
     drop_path: Fraction = 0.1  # rises linearly from 0 at the first layer
+    qkv_bias: bool = False
 
 
 class Decoder(nn.Module):
@@ -33,12 +34,15 @@ class Decoder(nn.Module):
         drops = torch.linspace(0, config.drop_path, config.depth).tolist()
         heads = config.heads or encoder_heads
         self.mask_token = nn.Parameter(torch.zeros(width))
-        self.blocks = nn.ModuleList(Block(width, heads, config.mlp_ratio, drop) for drop in drops)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, config.mlp_ratio, drop, qkv_bias=config.qkv_bias) for drop in drops
+        )
         self.norm = nn.LayerNorm(width)
         for layer in self.blocks.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.position = position("mlp", width)
 

@@ -102,8 +102,12 @@ class Separable(Encoder):
         tokens: Float[Tensor, "B L D"],
         positions: Float[Tensor, "B L D"],
         valid: Bool[Tensor, "B L"] | None = None,
+        normed: bool = True,
     ) -> Float[Tensor, "B L D"]:
-        """The layers over any subset of the tokens; padded ones are neither read nor meaningful."""
+        """The layers over any subset of the tokens; padded ones are neither read nor meaningful.
+
+        Not `normed`: what the last layer gives, before the last norm.
+        """
 
 
 def pooled(tokens: Float[Tensor, "B N D"], how: str, cls: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B F"]:

@@ -22,17 +22,30 @@ from jepa3d.objectives._shared import masks
 from jepa3d.objectives._shared.masks import MaskConfig
 from jepa3d.ops.geometry import chamfer, gather
 from jepa3d.ops.masking import Mask, pack
-from jepa3d.ops.schedule import cosine
+from jepa3d.ops.schedule import cosine, line
 from jepa3d.params import Fraction, FrozenModel, Model
 from jepa3d.train.batches import Batch
 from jepa3d.train.objective import Base, Loss, Setup
 
+OF_REPRESENTATIONS = {"loss", "beta", "average", "ema"} | {
+    f"target_{name}" for name in ("norm", "from", "position", "sees", "tokenizer")
+}  # settings that say nothing about coordinates
+SHAPES = {"cosine": cosine, "linear": line}
+
 
 class Ema(FrozenModel):
-    """The momentum of section 4.3: a cosine from start to end over the training."""
+    """The momentum of section 4.3: a cosine (or a line) from start to end over the training.
+
+    Controls: start and end 0 are a teacher that is the student itself; 1 and 1 a teacher with random, frozen weights.
+    """
 
     start: Fraction = 0.996
     end: Fraction = 1.0
+    shape: Literal["cosine", "linear"] = "cosine"
+
+    def at(self, progress: float) -> float:
+        """The momentum when a share of the training is done."""
+        return SHAPES[self.shape](progress, self.start, self.end)
 
 
 class Config(FrozenModel):
@@ -46,16 +59,19 @@ class Config(FrozenModel):
     predictor: PredictorConfig = PredictorConfig()
     loss: Literal["mse", "smooth_l1", "cosine"] = "mse"
     beta: PositiveFloat = 1.0  # of smooth_l1
+    average: Literal["sum", "mean"] = "sum"  # over the D numbers of a target; section 4.6 sums
     target_norm: Literal["layer", "l2", "none"] = "layer"
     target_sees: Literal["targets", "all"] = "targets"
+    target_from: Literal["final_norm", "last_block"] = "final_norm"  # last_block: before the encoder's last norm
     target_tokenizer: Literal["ema", "shared"] = "ema"
+    target_position: Literal["ema", "shared"] = "ema"  # shared: the student's position embedding, without gradient
     tokenize: Literal["all", "used"] = "all"  # used: the student's tokenizer skips patches whose tokens nobody reads
     predict: Literal["joint", "per_block"] = "joint"
     ema: Ema = Ema()
 
     @model_validator(mode="after")
     def _one_target(self) -> Config:
-        own = {"loss", "beta", "target_norm", "target_sees", "target_tokenizer", "ema"} & self.model_fields_set
+        own = OF_REPRESENTATIONS & self.model_fields_set
         if self.target == "coordinates" and own:
             raise ValueError(f"{', '.join(sorted(own))} belongs to target: representations")
         return self
@@ -106,22 +122,25 @@ class Objective(Base):
             target = patches.groups.flatten(2)
         else:  # on the grid of all patches
             target = self._targets(self.target, patches, tokens.detach(), target_at, target_valid)
+        places = self.predictor.places(patches.centres, positions)
+        context_places = gather(places, context_at)
         if self.settings.predict == "joint":
             asked, asked_valid = target_at, target_valid
-            predicted = self.predictor(context, context_positions, context_valid, gather(positions, asked), asked_valid)
         else:
             blocks = mask.block.shape[1]
             asked, asked_valid = pack((mask.block & mask.target[:, None]).flatten(0, 1))
-            target, positions, context, context_positions, context_valid = (
-                x.repeat_interleave(blocks, 0) for x in (target, positions, context, context_positions, context_valid)
+            target, places, context, context_places, context_valid = (
+                x.repeat_interleave(blocks, 0) for x in (target, places, context, context_places, context_valid)
             )
-            predicted = self.predictor(context, context_positions, context_valid, gather(positions, asked), asked_valid)
+        predicted = self.predictor(context, context_places, context_valid, gather(places, asked), asked_valid)
         wanted = gather(target, asked)
         if self.target is None:
             pair = (rows.unflatten(-1, (self.size, 3)).flatten(0, 1) for rows in (predicted, wanted))
             distance = chamfer(*pair).view(asked.shape)
         else:
             distance = DISTANCES[self.settings.loss](predicted, wanted, self.settings.beta)
+            if self.settings.average == "mean" and self.settings.loss != "cosine":
+                distance = distance / wanted.shape[-1]
         return Loss(
             mean_over_targets(distance, asked_valid),
             {
@@ -137,7 +156,7 @@ class Objective(Base):
         """Line 24: the EMA of every parameter; BatchNorm's buffers are copied, not averaged (method.md 7)."""
         if self.target is None:
             return
-        momentum = cosine(progress, self.settings.ema.start, self.settings.ema.end)
+        momentum = self.settings.ema.at(progress)
         ema: list[Tensor] = list(self.target.parameters())
         student: list[Tensor] = list(self.encoder.parameters())
         torch._foreach_lerp_(ema, student, 1.0 - momentum)
@@ -164,15 +183,17 @@ class Objective(Base):
         target_valid: Bool[Tensor, "B T"],
     ) -> Float[Tensor, "B N D"]:
         """Lines 12 to 15: representations by the EMA encoder, normalised; rows of non-targets have no meaning."""
-        positions = ema.position(patches.centres)
+        own = self.settings.target_position == "ema"
+        positions = (ema if own else self.encoder).position(patches.centres)
+        normed = self.settings.target_from == "final_norm"
         share = self.settings.target_tokenizer == "shared"
         if self.settings.target_sees == "all":
-            grid = ema.trunk(shared if share else ema.tokenizer(patches.groups), positions)
+            grid = ema.trunk(shared if share else ema.tokenizer(patches.groups), positions, None, normed)
         else:
             asked = torch.zeros(patches.centres.shape[:2], dtype=torch.bool, device=positions.device)
             asked.scatter_(1, target_at, target_valid)
             tokens = shared if share else _tokenize_some(ema, patches.groups, asked)
-            z = ema.trunk(gather(tokens, target_at), gather(positions, target_at), target_valid)
+            z = ema.trunk(gather(tokens, target_at), gather(positions, target_at), target_valid, normed)
             grid = torch.zeros_like(tokens, dtype=z.dtype)
             grid.scatter_(1, target_at[..., None].expand_as(z), z)
         return normalise(grid, self.settings.target_norm)

@@ -94,6 +94,49 @@ def one_block(centres: Float[Tensor, "B N 3"], seed: Int[Tensor, " B"], count: i
     return Mask(target, ~target, target[:, None])
 
 
+def chain(centres: Float[Tensor, "B N 3"]) -> Int[Tensor, "B N"]:
+    """The patches in the order of a greedy chain: from the centre with the least x + y + z, each time on to the nearest
+    one that is left (Point-JEPA's sequencer). Ties go to the lower index."""
+    batch, num = centres.shape[:2]
+    shape = torch.arange(batch, device=centres.device)
+    at = _first_max(-centres.sum(-1))
+    order, free = [at], torch.ones(batch, num, dtype=torch.bool, device=centres.device)
+    for _ in range(num - 1):
+        free[shape, at] = False
+        distance = squared_distance(centres, centres[shape, at][:, None]).masked_fill(~free, torch.inf)
+        at = _first_max(-distance)
+        order.append(at)
+    return torch.stack(order, 1)
+
+
+def chain_mask(
+    order: Int[Tensor, "B N"],
+    draws: Float[Tensor, "B R"],
+    blocks: int,
+    target_scale: tuple[float, float],
+    context_scale: tuple[float, float],
+) -> Mask:
+    """Targets and context as runs of a chain (Point-JEPA), from blocks + 3 uniform draws a shape.
+
+    Each target block is a run of floor(N u) consecutive places, u drawn for the shape; blocks may overlap. The context
+    is a run of a drawn share of the places that are no target, consecutive in the list of those.
+    """
+    num = order.shape[1]
+    place = torch.argsort(order, 1)  # of each patch in the chain
+    size = (num * (target_scale[0] + (target_scale[1] - target_scale[0]) * draws[:, :1])).floor().long().clamp_min(1)
+    first = torch.minimum((draws[:, 1 : blocks + 1] * (num - size + 1)).long(), num - size)
+    block = (place[:, None] >= first[..., None]) & (place[:, None] < (first + size)[..., None])
+    target = block.any(1)
+    left = (~target).sum(1, keepdim=True)
+    share = context_scale[0] + (context_scale[1] - context_scale[0]) * draws[:, blocks + 1 : blocks + 2]
+    length = (left * share).floor().long().clamp_min(1)
+    begin = torch.minimum((draws[:, blocks + 2 : blocks + 3] * (left - length + 1)).long(), left - length)
+    in_chain = (~target).gather(1, order)
+    rank = (in_chain.cumsum(1) - 1).gather(1, place)  # of each patch among those that are no target
+    context = ~target & (rank >= begin) & (rank < begin + length)
+    return Mask(target, context, block)
+
+
 def pack(mask: Bool[Tensor, "B N"]) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
     """The chosen patches of each shape, in order, padded to the longest: (indices, which of them are valid)."""
     order = torch.argsort(~mask, dim=1, stable=True)

@@ -11,6 +11,11 @@ def cosine(progress: float, start: float, end: float) -> float:
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def line(progress: float, start: float, end: float) -> float:
+    """From `start` at progress 0 to `end` at 1 along a straight line."""
+    return start + (end - start) * min(max(progress, 0.0), 1.0)
+
+
 def warmup_cosine(step: int, total: int, peak: float, warmup: int = 0, final: float = 0.0) -> float:
     """The learning rate of section 7: linear over the first `warmup` steps, then a cosine from `peak` to `final`.
 

@@ -21,10 +21,12 @@ class MaskConfig(FrozenModel):
     """Section 4.5. `ratio` is r and `blocks` is M of Algorithm 2; the other fields are deviations.
 
     `kind`: multiblock is Algorithm 2; random masks floor(N r) patches of each shape, all equally likely (Point-MAE);
-    block masks the floor(N r) patches nearest to one random patch.
+    block masks the floor(N r) patches nearest to one random patch; chain takes runs of a greedy chain through the
+    patches (Point-JEPA): `blocks` targets of a share `block_scale`, and a context of a share `context_scale` of the
+    rest. Its authors draw the runs' places once for a batch, here each shape has its own.
     """
 
-    kind: Literal["multiblock", "random", "block"] = "multiblock"
+    kind: Literal["multiblock", "random", "block", "chain"] = "multiblock"
     blocks: PositiveInt = 4
     ratio: float = Field(default=0.6, gt=0.0, lt=1.0)
     fill: Literal["literal", "exact"] = "literal"
@@ -41,21 +43,32 @@ class MaskConfig(FrozenModel):
             raise ValueError("block_scale is [smallest, largest]")
         if self.block_scale is not None and self.blocks * self.block_scale[1] >= 1:
             raise ValueError("blocks of this block_scale can cover every patch: no context would be left")
-        own = {"blocks", "fill", "seeds", "block_scale", "context"} & self.model_fields_set
-        if self.kind != "multiblock" and own:
+        own = {"blocks", "fill", "seeds", "block_scale", "context", "context_scale"} & self.model_fields_set
+        if self.kind == "chain":
+            if {"ratio"} & self.model_fields_set or own - {"blocks", "block_scale", "context_scale"}:
+                raise ValueError("a chain has blocks, block_scale and context_scale only")
+            if self.block_scale is None:
+                raise ValueError(
+                    "a chain needs block_scale, the share of each target block: [0.15, 0.2] is Point-JEPA's"
+                )
+        elif self.kind != "multiblock" and own:
             raise ValueError(f"{', '.join(sorted(own))} belongs to kind: multiblock")
         return self
 
     @property
     def even(self) -> bool:
         """Whether every shape has the same number of targets and of context patches."""
-        return self.kind != "multiblock"
+        return self.kind in ("random", "block")
 
 
 def draw(entry: MaskConfig, centres: Float[Tensor, "B N 3"], batch: Batch) -> Mask:
     """The mask of each shape, a function of its key alone."""
     if entry.kind == "multiblock":
         return multiblock(entry, centres, batch.uniform("mask", masking.draws_needed(entry.blocks)))
+    if entry.kind == "chain":
+        assert entry.block_scale is not None  # checked above
+        draws = batch.uniform("mask", entry.blocks + 3)
+        return masking.chain_mask(masking.chain(centres), draws, entry.blocks, entry.block_scale, entry.context_scale)
     num = centres.shape[1]
     count = int(num * entry.ratio + 1e-9)
     if entry.kind == "random":
