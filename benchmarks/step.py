@@ -27,7 +27,7 @@ from jepa3d.encoders import transformer
 from jepa3d.objectives import jepa
 from jepa3d.ops.geometry import fps_numba, gather, knn_numba
 from jepa3d.ops.masking import pack
-from jepa3d.params import Augment, Fit
+from jepa3d.params import Augment, Execution, Fit
 from jepa3d.train import loop
 from jepa3d.train.batches import Arrays, Batch, Batching, InMemory, Stream
 from jepa3d.train.objective import Setup
@@ -85,7 +85,7 @@ def make_step(objective: jepa.Objective, stream: Stream, settings: Fit, fused: b
     optimiser = loop.adamw(objective, settings) if fused else torch.optim.AdamW(objective.encoder.parameters())
     if not fused:
         optimiser.add_param_group({"params": list(objective.predictor.parameters())})
-    module = loop._compiled(objective, settings, device) if fused else objective
+    module = loop._compiled(objective, Execution(), device) if fused else objective
     number = 0
 
     def step() -> None:

@@ -17,6 +17,8 @@ from jepa3d.report.shapes import token_run
 from jepa3d.report.study import Study, codes, fingerprint
 from jepa3d.results import store
 
+POOLED = {"sum": "max plus mean", "cls": "the [CLS] token beside all", "cls_max": "the [CLS] token and max"}
+
 
 class Card(NamedTuple):
     run: str
@@ -67,7 +69,7 @@ def what(params: Params, entry: Run, parameters: int) -> list[str]:
     return [
         f"An encoder of single 3D objects given as point clouds: {entry.about or entry.objective.kind}.",
         f"{scheme.points} points, {levels}; {model.about}; {parameters:,} parameters. A shape's feature: "
-        f"{model.pooled.replace('_', ' and ')} of its patch tokens.",
+        f"{POOLED.get(model.pooled, model.pooled.replace('_', ' and '))} of its patch tokens.",
         f"Objective '{entry.objective.kind}'; labels were {seen} in pretraining.",
     ]
 

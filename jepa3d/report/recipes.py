@@ -53,7 +53,8 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(SCRATCH, SCRATCH, (), {**_SIZE, "objective.kind": "random_init"}),
     _peer("Point-BERT", "point_bert", 300, **_SIZE),
     _peer("Point-MAE", "point_mae", 300, **_SIZE),
-    _peer("Point-M2AE", "point_m2ae", 300, **{"patches.points": 2048, "patches.levels": [
+    _peer("Point-M2AE", "point_m2ae", 300, **{"model.kind": "hierarchical", "model.widths": [96, 192, 384],
+        "model.blocks": [5, 5, 5], "model.heads": 6, "patches.points": 2048, "patches.levels": [
         {"num": 512, "size": 16}, {"num": 256, "size": 8}, {"num": 64, "size": 8}]}),
     _peer("Point-JEPA", "point_jepa", 500, **_SIZE),
     Recipe(DOCUMENTED, OURS, (DOCUMENT,), DOCUMENT_RUN),
