@@ -8,7 +8,7 @@ BIN     = $(VENV)/bin
 READY   = $(VENV)/ready
 unexport PYTHONDONTWRITEBYTECODE # what is imported is compiled once; pip would compile ten times as much
 
-.PHONY: all setup test test-slow test-slurm campaign fuzz lint record push pull gc clean help
+.PHONY: all setup test test-slow test-slurm campaign fuzz lint docs record push pull gc clean help
 
 all: $(READY)             ## build the chosen study: tables in results/report/index.html
 	@. $(BIN)/activate && snakemake --cores $(CORES) all $(FLAGS)
@@ -33,6 +33,9 @@ fuzz: $(READY)            ## 10,000 mutated files over every reader; make fuzz F
 lint: $(READY)            ## formatting, lint, types, floors
 	@. $(BIN)/activate && ruff format --check . && ruff check . && mypy && lint-imports && snakefmt --check Snakefile workflow
 
+docs: $(READY)            ## draw docs/architecture.md anew, from the code
+	@. $(BIN)/activate && python docs/draw.py
+
 record: $(READY)          ## after `make all`: let DVC know what the results are
 	@. $(BIN)/activate && python workflow/versions.py record
 
@@ -47,7 +50,8 @@ gc: $(READY)              ## remove finished resume states, and what no commit a
 
 clean:                    ## remove everything that was computed; the environment stays
 	rm -rf results/raw results/canonical results/patches results/pretrain results/.state results/tensorboard \
-	  results/features results/evals results/report results/records .snakemake
+	  results/features results/evals results/studies results/report results/records results/logs results/benchmarks \
+	  .snakemake
 
 help:                     ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14

@@ -7,15 +7,14 @@ that is imported here imports torch, so a dry run needs none.
 import os
 from pathlib import Path
 
-from jepa3d import project
+from jepa3d import graph, project
 from jepa3d.launch import leftover
 from jepa3d.layout import Layout
-from jepa3d.params import run_slice as slice_of_run
-from jepa3d.params import slice_of
 from jepa3d.problem import Problem
 from snakemake.exceptions import WorkflowError
 
-# Only *where* things are may come from the command line (--config); *what* is computed stands in params.yaml.
+# Only *where* things are and *which study* is made may come from the command line (--config); *what* is computed stands
+# in params.yaml.
 PARAMS_FILE = config.get("params", "params.yaml")
 RESULTS = config.get("results", "results")
 CLUSTER = config.get(
@@ -25,12 +24,15 @@ TUNING_CLUSTER = config.get("tuning", "")  # another: long fine-tunings are, too
 GPUS = int(config.get("gpus", 0))  # of one ordinary job that runs an encoder, on Slurm
 
 try:
-    PARAMS = project.load(PARAMS_FILE)
+    PARAMS = project.load(PARAMS_FILE, config.get("study"))
 except Problem as problem:
     raise WorkflowError(str(problem))
 
 LAYOUT = Layout(Path(RESULTS))
-STUDY = PARAMS.chosen
+STUDY = PARAMS.study
+GRAPH = graph.Graph(PARAMS, LAYOUT)
+JOBS = GRAPH.jobs()
+REPORT = JOBS[-1]
 
 
 include: "workflow/rules/common.smk"
@@ -46,8 +48,7 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        rules.report.output.metrics,
-        rules.report.output.page,
+        rules.report.output,
 
 
 # On Slurm these run beside Snakemake: compute nodes often have no network, and a training's launcher only waits.

@@ -34,7 +34,7 @@ def forge(folder: Path, shapes: int, written: bool) -> Subset:
         fill(data.create_dataset("points", (shapes, POINTS, 3), np.float32), random, written)
     shards = []
     for number in range(SHARDS):
-        shards.append(folder / f"{shapes}.parts" / f"{number}.h5")
+        shards.append(folder / f"{shapes}.shards" / f"{number}.h5")
         count = shapes * (number + 1) // SHARDS - shapes * number // SHARDS
         with store.create_h5(shards[-1], {}) as part:
             fill(part.create_dataset("centre", (count, PATCHES), np.uint16), random, written)

@@ -6,8 +6,8 @@ Dimension names used in every signature
     M  target blocks              F  width of a pooled feature  L  any sequence length
 
 Floors (a module imports from lower floors only; `lint-imports` checks it)
-    0  problem seeds layout plugins params/              standard library, pydantic, yaml
-    1  ops/ parallel progress                            pure functions
+    0  problem seeds layout plugins params/ graph        standard library, pydantic, yaml
+    1  ops/ parallel progress log                        pure functions
     2  results/                                          our own files and their records
     3  formats/ fetch/                                   files of others, touched with care; the network
     4  nets/ encoders/ pretrained                        torch modules; an encoder as a file and as a user loads it
@@ -17,7 +17,7 @@ Floors (a module imports from lower floors only; `lint-imports` checks it)
     7  project                                           params.yaml, checked against the plugins
     8  report/ launch/                                   the pages of a study; submitted jobs
     9  stages/ tools/                                    one module a verb; what users ask beside the verbs
-   10  __main__                                          the command line
+   10  cli __main__                                      the command line
 """
 
 from __future__ import annotations

@@ -11,6 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 
+class Report(NamedTuple):
+    """The files of one study's report; `plots` is a folder."""
+
+    metrics: Path
+    page: Path
+    card: Path
+    plots: Path
+
+
 @dataclass(frozen=True)
 class Layout:
     """Paths of one results folder. Every method returns a path relative to where `results` is."""
@@ -34,7 +43,7 @@ class Layout:
 
     def shard(self, scheme: str, dataset: str, number: int | str) -> Path:
         """The patches of some of a large data set's shapes, by a job of its own."""
-        return self.results / "patches" / scheme / f"{dataset}.parts" / f"{number}.h5"
+        return self.results / "patches" / scheme / f"{dataset}.shards" / f"{number}.h5"
 
     def pretrain(self, run: str, seed: int | str) -> Path:
         return self.results / "pretrain" / run / f"seed{seed}"
@@ -63,13 +72,23 @@ class Layout:
     def evaluation(self, run: str, seed: int | str, name: str) -> Path:
         return self.results / "evals" / run / f"seed{seed}" / f"{name}.json"
 
-    def part(self, run: str, seed: int | str, name: str, number: int | str) -> Path:
+    def fold(self, run: str, seed: int | str, name: str, number: int | str) -> Path:
         """One of the trainings that an evaluation consists of, each a job of its own."""
-        return self.results / "evals" / run / f"seed{seed}" / f"{name}.parts" / f"{number}.json"
+        return self.results / "evals" / run / f"seed{seed}" / f"{name}.folds" / f"{number}.json"
 
     def evaluation_state(self, run: str, seed: int | str, name: str) -> Path:
         """Resume state of an evaluation that trains."""
         return self.state(run, seed) / "evals" / name
+
+    def study(self, name: str) -> Report:
+        """The report of a study, beside those of the others."""
+        folder = self.results / "studies" / name
+        return Report(folder / "metrics.json", folder / "index.html", folder / "model_card.md", folder / "plots")
+
+    @property
+    def chosen(self) -> Report:
+        """The same of the chosen study, where users and `dvc metrics diff` look for it."""
+        return Report(self.metrics, self.report, self.card, self.plots)
 
     @property
     def metrics(self) -> Path:
@@ -87,6 +106,14 @@ class Layout:
     def plots(self) -> Path:
         return self.results / "plots"
 
+    def log(self, verb: str, *names: str) -> Path:
+        """What a job of the workflow said on the screen."""
+        return self.results.joinpath("logs", verb, *names[:-1], f"{names[-1]}.log")
+
+    def benchmark(self, verb: str, *names: str) -> Path:
+        """What a job of the workflow cost, as Snakemake measures it."""
+        return self.results.joinpath("benchmarks", verb, *names[:-1], f"{names[-1]}.tsv")
+
     @property
     def records(self) -> Path:
         """What is written down about every output: one JSON file each, under the verb that made it."""
@@ -100,11 +127,12 @@ _MAKERS = {
     r"raw/([^/]+)/SOURCE\.json": "download {0}",
     r"canonical/([^/]+?)(?:\.audit\.json|\.h5)": "convert {0}",
     r"patches/([^/]+)/([^/]+)\.h5": "patchify {0} {1}",
-    r"patches/([^/]+)/([^/]+)\.parts/(\d+)\.h5": "patchify {0} {1} --part {2}",
+    r"patches/([^/]+)/([^/]+)\.shards/(\d+)\.h5": "patchify {0} {1} --shard {2}",
     r"pretrain/([^/]+)/seed(\d+)/[^/]+": "pretrain {0} --seed {1}",
     r"features/([^/]+)/seed(\d+)/([^/]+)\.h5": "embed {0} {2} --seed {1}",
     r"evals/([^/]+)/seed(\d+)/([^/]+)\.json": "evaluate {0} {2} --seed {1}",
-    r"evals/([^/]+)/seed(\d+)/([^/]+)\.parts/(\d+)\.json": "evaluate {0} {2} --seed {1} --part {3}",
+    r"evals/([^/]+)/seed(\d+)/([^/]+)\.folds/(\d+)\.json": "evaluate {0} {2} --seed {1} --fold {3}",
+    r"studies/([^/]+)/(?:metrics\.json|index\.html|model_card\.md|plots/[^/]+)": "report",
     r"(?:metrics\.json|report/[^/]+|plots/[^/]+)": "report",
 }
 
@@ -122,16 +150,13 @@ class Place(NamedTuple):
 def place_of(path: Path) -> Place | None:
     """The place of a file that a verb makes; None for any other file."""
     text = path.as_posix()
-    for pattern, command in _MAKERS.items():
+    for pattern, words in _MAKERS.items():
         if found := re.search(f"(?:^|/)({pattern})$", text):
             relative, *names = found.groups()
-            return Place(
-                Path(text[: found.start(1)]),
-                relative,
-                command.split()[0],
-                tuple(names),
-                "jepa3d " + command.format(*names),
-            )
+            verb = words.split()[0]
+            study = f"--study {names[0]} " if verb == "report" and names else ""
+            command = f"jepa3d {study}{words.format(*names)}"
+            return Place(Path(text[: found.start(1)]), relative, verb, tuple(names), command)
     return None
 
 

@@ -180,7 +180,7 @@ def save(
         "scheme": slice_of(scheme),
         "provenance": stamp,
     }
-    store.write_tensors(path, tensors, metadata)
+    store.write_tensors(path, tensors, metadata, stamp)
 
 
 def load(path: str | Path, which: Literal["context", "target"] = "context") -> LoadedEncoder:

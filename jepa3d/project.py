@@ -13,9 +13,10 @@ from jepa3d.params import schema as describing
 PACKAGES = reading.Packages(datasets, encoders, loggers, objectives, tasks)
 
 
-def load(path: str | Path = "params.yaml") -> Params:
-    """Read and check a params.yaml. Raises a Problem that names the key for every mistake."""
-    return reading.load(path, PACKAGES)
+def load(path: str | Path = "params.yaml", study: str | None = None) -> Params:
+    """Read and check a params.yaml; `study` chooses another than the file does. Raises a Problem for a mistake."""
+    params = reading.load(path, PACKAGES)
+    return params.choosing(study) if study else params
 
 
 def check_objectives(params: Params) -> None:

@@ -10,9 +10,12 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import install_import_hook
 
@@ -83,6 +86,50 @@ def write(tmp_path: Path) -> Callable[[Any], Path]:
         return path
 
     return _write
+
+
+class RuleJob(NamedTuple):
+    """A job of the workflow, as Snakemake would do it."""
+
+    rule: str
+    input: list[str]
+    output: list[str]
+    params: dict[str, Any]
+    wildcards: dict[str, str]
+
+
+# What a dry run does for each job, in its process: it writes down all of it, which the screen does not show.
+DRY = """
+import json, sys
+from snakemake.cli import main
+from snakemake.jobs import Job
+
+def log_info(job, *_, **__):
+    found = [job.rule.name, *([str(path) for path in paths] for paths in (job.input, job.output))]
+    found += [dict(job.params.items()), dict(job.wildcards_dict)]
+    with open(sys.argv[1], "a") as file:
+        file.write(json.dumps(found) + "\\n")
+
+Job.log_info = log_info
+main(sys.argv[2:])
+"""
+
+
+@pytest.fixture(scope="session")
+def dry_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[RuleJob]]:
+    """dry_run(params.yaml, "--config", ...): every job that Snakemake would do in an empty folder."""
+
+    def _dry_run(params: Path, *arguments: str) -> list[RuleJob]:
+        folder, snakefile = tmp_path_factory.mktemp("dry"), Path(__file__).parent.parent / "Snakefile"
+        (folder / "params.yaml").write_bytes(params.read_bytes())
+        words = [sys.executable, "-c", DRY, str(folder / "jobs"), "--snakefile", str(snakefile)]
+        words += ["--directory", str(folder), "-n", "--cores", "1", *arguments]
+        environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+        return [RuleJob(*json.loads(line)) for line in (folder / "jobs").read_text().splitlines()]
+
+    return _dry_run
 
 
 @pytest.fixture

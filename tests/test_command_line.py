@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 import warnings
@@ -14,7 +15,7 @@ from typing import IO, Any, NamedTuple
 import pytest
 import torch
 
-from jepa3d import __main__, __version__
+from jepa3d import __version__, cli, log
 from jepa3d.layout import Layout
 from jepa3d.params import Eval
 from jepa3d.problem import Problem, did_you_mean
@@ -46,7 +47,7 @@ def jepa3d(
         monkeypatch.setattr(sys, "argv", ["jepa3d", *options, *map(str, arguments)])
         code = 0
         try:
-            __main__.main()
+            cli.main()
         except SystemExit as ended:
             code = int(ended.code or 0)
         return Said(code, *capsys.readouterr())
@@ -214,6 +215,41 @@ def test_an_interrupt_from_the_keyboard_is_no_traceback(jepa3d: Callable[..., Sa
     assert "Traceback" not in said.err
 
 
+def test_what_is_said_also_goes_into_a_log_the_reason_of_a_failure_included(
+    jepa3d: Callable[..., Said], layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "logs" / "convert" / "toys.log"
+    options = ("--params", str(tmp_path / "params.yaml"), "--results", str(layout.results), "--log", str(path))
+    said = jepa3d("convert", "toys", where=options)
+    assert said.code == 2
+    assert "SOURCE.json: no such file" in path.read_text()
+    assert path.read_text() == said.err
+
+    def mistaken(*arguments: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("jepa3d.stages.convert.convert", mistaken)
+    assert jepa3d("convert", "toys", where=options).code == 1
+    assert "ZeroDivisionError: ours" in path.read_text()
+    assert "no such file" not in path.read_text(), "it is that of the last command"
+    assert not isinstance(sys.stderr, log.Screen)
+
+
+def test_another_study_than_that_of_the_file_is_chosen_by_its_name(
+    jepa3d: Callable[..., Said], tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout
+):
+    tiny["studies"]["small"] = {"runs": ["jepa"], "evals": ["knn"], "seeds": [7]}
+    options = ("--params", str(write(tiny)), "--results", str(layout.results))
+    assert "seed7" in jepa3d("report", where=(*options, "--study", "small")).err
+    assert "the study 'small' can run" in jepa3d("doctor", where=(*options, "--study", "small")).out
+    assert_problem(jepa3d("report", where=(*options, "--study", "smal")), "no study called 'smal'", "mean 'small'?")
+
+
+def test_python_m_jepa3d_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "jepa3d", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"jepa3d {__version__}"
+
+
 def test_the_version_and_the_help(jepa3d: Callable[..., Said]):
     assert jepa3d("--version").out.strip() == f"jepa3d {__version__}"
     said = jepa3d("--help")
@@ -223,5 +259,5 @@ def test_the_version_and_the_help(jepa3d: Callable[..., Said]):
     assert "no-such-verb" in jepa3d("no-such-verb").err
 
 
-def test_one_part_of_an_evaluation_is_not_submitted(jepa3d: Callable[..., Said]):
-    assert_problem(jepa3d("evaluate", "jepa", "linear", "--seed", 0, "--part", 0, "--launch", "local"), "--part:")
+def test_one_fold_of_an_evaluation_is_not_submitted(jepa3d: Callable[..., Said]):
+    assert_problem(jepa3d("evaluate", "jepa", "linear", "--seed", 0, "--fold", 0, "--launch", "local"), "--fold:")

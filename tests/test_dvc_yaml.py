@@ -1,39 +1,32 @@
 """dvc.yaml and the Snakefile describe the same work: neither can be changed alone.
 
-What the Snakefile says is read from a dry run of a study that uses every section: which rules there are, what each
-reads and writes. What a rule takes from params.yaml is found by changing one section after another.
+What the Snakefile says is read from dry runs of studies that use all that the graph knows: which rules there are, what
+each reads, writes and takes from params.yaml. It is what the graph says, so the graph is asked what a change changes.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
 
-from jepa3d import project
-from jepa3d.params import Params, run_slice, slice_of
+from jepa3d import graph, project
+from jepa3d.layout import Layout
+from jepa3d.params import Params, slice_of
+from jepa3d.problem import Problem
 
 ROOT = Path(__file__).parent.parent
 VERBS = ["download", "convert", "patchify", "pretrain", "embed", "evaluate", "report"]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 RULES = {verb: (ROOT / "workflow" / "rules" / f"{verb}.smk").read_text() for verb in VERBS}
-
-
-class Job(NamedTuple):
-    """What a dry run says of one job."""
-
-    rule: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
 
 
 def outs(verb: str) -> dict[str, dict[str, Any]]:
@@ -42,34 +35,50 @@ def outs(verb: str) -> dict[str, dict[str, Any]]:
     return {path: options for entry in entries for path, options in entry.items()}
 
 
-@pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
-    """Every job of a study with a run on two data sets and evaluations of both needs."""
-    study = {
+def everything() -> dict[str, Any]:
+    """A study with all that the graph knows: a probe of its own, shards, folds, own patches, features and encoders."""
+    run = {"data": "toys", "patches": "flat", "model": "tiny", "objective": {"kind": "jepa"}, "fit": {"steps": 1},
+           "monitor": {"probe": "watched"}}  # fmt: skip
+    return {
         "study": "all",
-        "studies": {"all": {"runs": ["jepa"], "evals": ["knn", "tuned"], "seeds": [0]}},
-        "datasets": {"toys": {"kind": "procedural", "points": 128}},
-        "patches": {"flat": {"points": 128, "levels": [{"num": 16, "size": 8}]}},
+        "studies": {"all": {"runs": ["jepa"], "evals": ["knn", "tuned", "folds", "crossed"], "seeds": [0]},
+                    "other": {"runs": ["other"], "evals": ["far"], "seeds": [0, 1]}},
+        "datasets": {name: {"kind": "procedural", "points": 128} for name in ("toys", "more", "spare", "watched")}
+        | {"large": {"kind": "procedural", "points": 128, "shards": 2}},
+        "patches": {name: {"points": 128, "levels": [{"num": num, "size": 8}]}
+                    for name, num in (("flat", 16), ("finer", 32))},
         "models": {"tiny": {"width": 24, "depth": 1, "heads": 2}},
-        "runs": {"jepa": {"data": "toys", "patches": "flat", "model": "tiny", "objective": {"kind": "jepa"},
-                          "fit": {"steps": 1}}},
+        "tasks": {"near": {"kind": "knn"}},
+        "runs": {"jepa": run, "other": {"base": "jepa", "data": ["more", "large"]}},
         "evals": {"knn": {"dataset": "toys", "task": {"kind": "knn"}},
-                  "tuned": {"dataset": "toys", "task": {"kind": "finetune"}}},
+                  "tuned": {"dataset": "toys", "patches": "finer", "task": {"kind": "finetune"}},
+                  "folds": {"dataset": "toys", "task": {"kind": "few_shot_finetune", "way": 2, "folds": 2}},
+                  "crossed": {"dataset": ["more"], "task": ["near"]},
+                  "far": {"dataset": "large", "task": {"kind": "knn"}}},
     }  # fmt: skip
-    folder = tmp_path_factory.mktemp("dry")
-    (folder / "params.yaml").write_text(yaml.safe_dump(study))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
-    done = subprocess.run([*command, "-n", "all"], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = []
-    for block in re.split(r"\n\s*\n|^(?=\[)", done.stdout + done.stderr, flags=re.MULTILINE):
-        if rule := re.search(r"^(?:local)?(?:rule|checkpoint) (\w+):", block, re.MULTILINE):
-            lists = [re.search(rf"^ +{key}: (.*)$", block, re.MULTILINE) for key in ("input", "output")]
-            inputs, outputs = (tuple(match[1].split(", ")) if match else () for match in lists)
-            found.append(Job(rule[1], inputs, outputs))
-    assert found, done.stdout + done.stderr
-    return found
+
+
+def loaded(data: dict[str, Any], folder: Path) -> Params:
+    (folder / "params.yaml").write_text(yaml.safe_dump(data))
+    return project.load(folder / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    loaded(everything(), folder)
+    return folder / "params.yaml"
+
+
+@pytest.fixture(scope="module")
+def dry(study: Path, dry_run: Callable[..., Any]) -> dict[str, list[Any]]:
+    """Every job of either study."""
+    return {name: dry_run(study, "--config", f"study={name}") for name in ("all", "other")}
+
+
+@pytest.fixture(scope="module")
+def jobs(dry: dict[str, list[Any]]) -> list[Any]:
+    return [job for jobs in dry.values() for job in jobs]
 
 
 def stage_of(rule: str) -> str:
@@ -117,37 +126,105 @@ def test_metrics_and_pictures_are_gits_and_all_else_is_in_dvcs_cache():
 # --- files
 
 
-def test_every_file_that_a_rule_writes_is_an_output_of_its_stage_and_of_no_other(jobs: list[Job]):
+def test_every_file_that_a_rule_writes_is_an_output_of_its_stage_and_of_no_other(jobs: list[Any]):
     for job in jobs:
         if job.rule == "all":
             continue
-        for path in job.outputs:
+        for path in job.output:
             folder_of(path, [path for path in outs(stage_of(job.rule)) if "records" not in path])
     declared = [path for verb in VERBS for path in outs(verb)]
     assert len(set(declared)) == len(declared)
 
 
-def test_every_output_of_a_stage_is_written_by_one_of_its_rules(jobs: list[Job]):
+def test_every_output_of_a_stage_is_written_by_one_of_its_rules(jobs: list[Any]):
     written = defaultdict(set)
     for job in jobs:
-        for path in job.outputs if job.rule != "all" else ():
+        for path in job.output if job.rule != "all" else ():
             written[stage_of(job.rule)].add(folder_of(path, list(outs(stage_of(job.rule)))))
     for verb in VERBS:
         assert written[verb] == {path for path in outs(verb) if "records" not in path}, verb
 
 
-def test_a_stage_depends_on_what_its_rules_read_and_on_nothing_else(jobs: list[Job]):
+def test_a_stage_depends_on_what_its_rules_read_and_on_nothing_else(jobs: list[Any]):
     produced = [path for verb in VERBS for path in outs(verb)]
     read = defaultdict(set)
     for job in jobs:
-        for path in job.inputs if job.rule != "all" else ():
+        for path in job.input if job.rule != "all" else ():
             if (folder := folder_of(path, produced)) not in outs(stage_of(job.rule)):
                 read[stage_of(job.rule)].add(folder)
     for verb in VERBS:
         assert set(STAGES[verb].get("deps", [])) == read[verb], verb
 
 
-# --- parameters: sections of params.yaml whose change can change a stage's jobs
+# --- the graph
+
+
+def described(params: Params) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """Every job of the chosen study by the graph: rule-like name -> what it reads, writes and depends on."""
+    return {
+        (job.verb, *job.names): (
+            sorted(map(str, job.reads)),
+            sorted(map(str, job.writes)),
+            json.loads(json.dumps(job.settings)),
+        )
+        for job in graph.Graph(params, Layout(Path("results"))).jobs()
+    }
+
+
+def done_by_snakemake(jobs: list[Any]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """The same by a dry run."""
+    found = {}
+    for job in jobs:
+        if job.rule != "all":
+            names = job.wildcards.values() or [Path(job.output[0]).parent.name]  # a report's study
+            key = (stage_of(job.rule), *names)
+            found[key] = (sorted(job.input), sorted(job.output), job.params["settings"])
+    return found
+
+
+@pytest.mark.parametrize("name", ["all", "other"])
+def test_every_job_of_snakemake_reads_writes_and_depends_on_what_the_graph_says(
+    name: str, study: Path, dry: dict[str, list[Any]]
+):
+    found = done_by_snakemake(dry[name])
+    assert found == described(project.load(study, name))
+    assert ("pretrain", {"all": "jepa", "other": "other"}[name], "0") in found
+    assert ("convert", "watched") in found, "a monitor's data set, which no evaluation reads"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", yaml.safe_load((ROOT / "params.yaml").read_text())["studies"])
+def test_every_job_of_every_study_of_params_yaml_is_as_the_graph_says(name: str, dry_run: Callable[..., Any]):
+    found = done_by_snakemake(dry_run(ROOT / "params.yaml", "--config", f"study={name}"))
+    assert found == described(project.load(ROOT / "params.yaml", name))
+
+
+def test_what_asks_for_all_of_a_verb_makes_the_data_that_only_a_monitor_looks_at(
+    study: Path, dry_run: Callable[..., Any]
+):
+    """`dvc repro` does one verb after the other, and each may run the rules of its own alone."""
+    asked = dry_run(study, "all_patchify")
+    assert "results/patches/flat/watched.h5" in [path for job in asked for path in job.output]
+
+
+def test_a_job_comes_after_those_whose_files_it_reads(study: Path):
+    for name in ("all", "other"):
+        made: set[Path] = set()
+        for job in graph.Graph(project.load(study, name), Layout(Path("results"))).jobs():
+            assert set(job.reads) <= made
+            made |= set(job.writes)
+
+
+def test_every_job_has_a_command_with_its_names(study: Path):
+    found = [job.command for job in graph.Graph(project.load(study), Layout(Path("results"))).jobs()]
+    assert len(set(found)) == len(found)
+    for command in ("jepa3d download watched", "jepa3d patchify flat toys", "jepa3d pretrain jepa --seed 0",
+                    "jepa3d embed jepa toys --seed 0", "jepa3d evaluate jepa folds --seed 0 --fold 1",
+                    "jepa3d --study all report"):  # fmt: skip
+        assert command in found
+
+
+# --- parameters: what changes with them, in both engines
 
 SECTIONS = ("study", "studies", "datasets", "patches", "models", "tasks", "runs", "evals")
 CHANGES: dict[str, list[Callable[[dict[str, Any]], None]]] = {
@@ -163,132 +240,98 @@ CHANGES: dict[str, list[Callable[[dict[str, Any]], None]]] = {
     "tasks": [lambda p: p["tasks"]["near"].update(k=[3]), lambda p: p["tasks"].update(near={"kind": "finetune"})],
     "runs": [
         lambda p: p["runs"]["jepa"].update(sweep={"fit.lr": [0.1, 0.2]}),
-        lambda p: p["runs"]["jepa"].update(data=["toys", "more"]),
+        lambda p: p["runs"]["jepa"].update(data=["toys", "spare"]),
         lambda p: p["runs"]["jepa"].update(patches="finer"),
         lambda p: p["runs"]["jepa"]["fit"].update(steps=2),
+        lambda p: p["runs"]["jepa"]["monitor"].update(probe="spare"),
     ],
     "evals": [
-        lambda p: p["evals"]["knn"].update(dataset="more"),
-        lambda p: p["evals"]["tuned"].update(patches="finer"),
+        lambda p: p["evals"]["knn"].update(dataset="spare"),
+        lambda p: p["evals"]["tuned"].update(patches="flat"),
         lambda p: p["evals"]["knn"]["task"].update(kind="finetune"),
         lambda p: p["evals"]["knn"]["task"].update(k=[3]),
+        lambda p: p["evals"]["folds"]["task"].update(folds=3),
     ],
 }
 
 
-@pytest.fixture(scope="module")
-def slices(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """slices(params) -> verb -> everything that its jobs take from params.yaml: their files, wildcards and `params:`.
-
-    The functions of the rule files are called as Snakemake calls them; only the syntax around them is left out.
-    """
-    folder = tmp_path_factory.mktemp("slices")
-
-    def _slices(data: dict[str, Any]) -> dict[str, Any]:
-        path = folder / "params.yaml"
-        path.write_text(yaml.safe_dump(data))
-        params = project.load(path)
-        return {verb: json.loads(json.dumps(taken(params, verb))) for verb in VERBS}
-
-    return _slices
-
-
-def taken(params: Params, verb: str) -> Any:
-    """What the Snakefile derives from params.yaml for one verb: its targets, inputs and `params:`."""
-    space = rule_functions(params)
-    study, layout = params.chosen, space["LAYOUT"]
-    jobs: dict[str, Any] = {
-        "download": lambda: {d: space["entry"]("datasets", d) for d in space["study_datasets"]()},
-        "convert": lambda: {d: space["entry"]("datasets", d) for d in space["study_datasets"]()},
-        "patchify": lambda: [
-            [scheme, data, params.dataset(data).shards, space["entry"]("patches", scheme)]
-            for scheme, data in space["study_patches"]()
-        ],
-        "pretrain": lambda: [
-            [run, seed, [str(p) for p in space["run_inputs"](Names(run=run))], space["run_slice"](Names(run=run))]
-            for run, seed in study.trainings()
-        ],
-        "embed": lambda: [
-            [str(path), str(space["patches_of_run"](Names(run=run, dataset="x")))]
-            for path in space["study_features"]()
-            for run in study.run_names()
-        ],
-        "evaluate": lambda: [
-            [cell, space["entry"]("evals", cell.evaluation), params.evaluation(cell.evaluation).needs,
-             params.evals[cell.evaluation].patches or params.runs[cell.run].patches]
-            for cell in study.cells()
-        ],
-        "report": lambda: [
-            slice_of(study),
-            [str(path) for path in (*space["study_evaluations"](), *space["study_features"]())],
-            [str(layout.patches(*pair)) for pair in space["study_patches"]()],
-        ],
-    }  # fmt: skip
-    return jobs[verb]()
-
-
-class Names:
-    """Wildcards."""
-
-    def __init__(self, **names: str) -> None:
-        self.__dict__.update(names)
-
-
-def rule_functions(params: Params) -> dict[str, Any]:
-    """The functions of common.smk, which is Python but for its first block."""
-    from jepa3d.layout import Layout
-
-    text = (ROOT / "workflow" / "rules" / "common.smk").read_text()
-    text = re.sub(r"^wildcard_constraints:\n(?: +.*\n)+", "", text, flags=re.MULTILINE)
-    space: dict[str, Any] = {"PARAMS": params, "STUDY": params.chosen, "LAYOUT": Layout(Path("results")),
-                             "slice_of": slice_of, "slice_of_run": run_slice,
-                             "PARAMS_FILE": "", "RESULTS": "", "CLUSTER": "",
-                             "Path": Path}  # fmt: skip
-    exec(compile(text, "common.smk", "exec"), space)
-    return space
+def changed(before: Params, after: Params) -> set[str]:
+    """The verbs of which a job is new, is gone, or is another one than it was."""
+    jobs, others = described(before), described(after)
+    return {key[0] for key in jobs.keys() | others.keys() if jobs.get(key) != others.get(key)}
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_a_stage_names_every_section_that_can_change_its_jobs(
-    section: str, slices: Callable[[dict[str, Any]], dict[str, Any]]
-):
-    def base() -> dict[str, Any]:
-        data: dict[str, Any] = {
-            "study": "all",
-            "studies": {"all": {"runs": ["jepa"], "evals": ["knn", "tuned"], "seeds": [0]},
-                        "other": {"runs": ["other"], "evals": ["far"], "seeds": [0, 1]}},
-            "datasets": {"toys": {"kind": "procedural", "points": 128}, "more": {"kind": "procedural", "points": 128}},
-            "patches": {name: {"points": 128, "levels": [{"num": num, "size": 8}]}
-                        for name, num in (("flat", 16), ("finer", 32))},
-            "models": {"tiny": {"width": 24, "depth": 1, "heads": 2}},
-            "tasks": {"near": {"kind": "knn"}},
-            "runs": {"jepa": {"data": "toys", "patches": "flat", "model": "tiny", "objective": {"kind": "jepa"},
-                              "fit": {"steps": 1}}, "other": {"base": "jepa", "data": "more"}},
-            "evals": {"knn": {"dataset": "toys", "task": {"kind": "knn"}},
-                      "tuned": {"dataset": "toys", "task": {"kind": "finetune"}},
-                      "crossed": {"dataset": ["more"], "task": ["near"]},
-                      "far": {"dataset": "more", "task": {"kind": "knn"}}},
-        }  # fmt: skip
-        if section == "tasks":
-            data["studies"]["all"]["evals"].append("crossed")
-        return data
-
-    before = slices(base())
-    changed = set()
+def test_a_stage_names_every_section_that_can_change_its_jobs(section: str, tmp_path: Path):
+    before, verbs = loaded(everything(), tmp_path), set()
     for change in CHANGES[section]:
-        data = base()
+        data = everything()
         change(data)
-        after = slices(data)
-        changed |= {verb for verb in VERBS if after[verb] != before[verb]}
+        verbs |= changed(before, loaded(data, tmp_path))
     named = {verb for verb in VERBS if section in STAGES[verb]["params"]}
     shown = {"report"} if section in ("datasets", "patches", "models", "tasks", "runs", "evals") else set()
-    assert changed <= named, f"dvc.yaml does not know that '{section}' changes {sorted(changed - named)}"
-    assert named - changed <= shown, f"'{section}' changes nothing in {sorted(named - changed)}"
+    assert verbs <= named, f"dvc.yaml does not know that '{section}' changes {sorted(verbs - named)}"
+    assert named - verbs <= shown, f"'{section}' changes nothing in {sorted(named - verbs)}"
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Every number, word and switch of nested mappings and lists, with its path."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield from leaves(inner, (*path, key))
+    if not isinstance(value, dict | list):
+        yield path, value
+
+
+def others_than(value: Any) -> list[Any]:
+    """Values that a parameter may have instead; those that are not valid there are refused."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value * 2, value / 2, value + 1]
+    words = "other toys more flat finer linear sinusoidal mean single fps upright cross"
+    return [2, 0.5, *words.split()]
+
+
+@pytest.mark.slow
+def test_a_change_of_any_parameter_starts_the_stages_whose_jobs_it_changes(tmp_path: Path):
+    """Of the files' numbers, words and switches, defaults included, each by itself."""
+    base = loaded(everything(), tmp_path)
+    whole = slice_of(base) | {"runs": {"jepa": slice_of(base.runs["jepa"]), "other": slice_of(base.runs["other"])}}
+    whole["evals"] = {name: slice_of(entry) for name, entry in base.evals.items()}
+    whole["datasets"] = {name: slice_of(entry) for name, entry in base.datasets.items()}
+    del whole["source"], whole["extends"], whole["execution"]
+    tried: dict[str, int] = dict.fromkeys(SECTIONS, 0)
+    before = loaded(whole, tmp_path)
+    for path, value in leaves(whole):
+        for other in others_than(value):
+            data = yaml.safe_load(yaml.safe_dump(whole))
+            at = data
+            for key in path[:-1]:
+                at = at[key]
+            at[path[-1]] = other
+            try:
+                after = loaded(data, tmp_path)
+            except Problem:
+                continue
+            verbs = changed(before, after)
+            assert verbs <= {verb for verb in VERBS if path[0] in STAGES[verb]["params"]}, path
+            tried[path[0]] += 1
+            break
+    assert sum(tried.values()) > 120, tried
+    assert min(tried.values()) > 0, tried
 
 
 def test_every_section_of_params_is_known_to_dvc():
     assert {name for verb in VERBS for name in STAGES[verb]["params"]} == set(SECTIONS)
     assert set(Params.model_fields) - {"source", "extends", "execution"} == set(SECTIONS)
+
+
+def test_how_trainings_are_carried_out_changes_no_job(tmp_path: Path):
+    before, data = loaded(everything(), tmp_path), everything()
+    values = {"checkpoint_every": 7, "log_every": 3, "monitor_every": 5, "memory_gb": 0.5, "compile": "off"}
+    data["execution"] = {**values, "runs": {"jepa": values}, "evals": {"tuned": values}}
+    assert changed(before, loaded(data, tmp_path)) == set()
 
 
 # --- params.yaml and DVC

@@ -23,7 +23,13 @@ LAYOUT = Layout(Path("/some/where/results"))
         (LAYOUT.curve("jepa", 3), "jepa3d pretrain jepa --seed 3"),
         (LAYOUT.features("jepa", 3, "toys"), "jepa3d embed jepa toys --seed 3"),
         (LAYOUT.evaluation("jepa", 3, "knn"), "jepa3d evaluate jepa knn --seed 3"),
-        (LAYOUT.part("jepa", 3, "folds", 7), "jepa3d evaluate jepa folds --seed 3 --part 7"),
+        (LAYOUT.fold("jepa", 3, "folds", 7), "jepa3d evaluate jepa folds --seed 3 --fold 7"),
+        (LAYOUT.shard("flat", "toys", 2), "jepa3d patchify flat toys --shard 2"),
+        (LAYOUT.metrics, "jepa3d report"),
+        (LAYOUT.chosen.card, "jepa3d report"),
+        (LAYOUT.study("frozen").metrics, "jepa3d --study frozen report"),
+        (LAYOUT.study("frozen").page, "jepa3d --study frozen report"),
+        (LAYOUT.study("frozen").plots / "map.png", "jepa3d --study frozen report"),
         (Layout(Path("results")).canonical("toys"), "jepa3d convert toys"),
         (Path("somewhere/else.h5"), ""),
     ],
@@ -36,7 +42,7 @@ def test_no_two_things_share_a_path_and_all_are_inside_the_results():
     paths = [
         LAYOUT.source("a"), LAYOUT.canonical("a"), LAYOUT.audit("a"), LAYOUT.patches("a", "a"), LAYOUT.encoder("a", 0),
         LAYOUT.run_config("a", 0), LAYOUT.curve("a", 0), LAYOUT.state("a", 0), LAYOUT.features("a", 0, "a"),
-        LAYOUT.evaluation("a", 0, "a"), LAYOUT.part("a", 0, "a", 0), LAYOUT.metrics, LAYOUT.report, LAYOUT.plots,
+        LAYOUT.evaluation("a", 0, "a"), LAYOUT.fold("a", 0, "a", 0), *LAYOUT.study("a"), *LAYOUT.chosen,
     ]  # fmt: skip
     assert len(set(paths)) == len(paths)
     assert all(path.is_relative_to(LAYOUT.results) for path in paths)

@@ -10,10 +10,11 @@ import typer
 import yaml
 
 from jepa3d import project
-from jepa3d.__main__ import app
+from jepa3d.cli import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/cluster.md", "docs/method.md", "docs/versioning.md", "docs/datasets.md"]
+PAGES.append("docs/architecture.md")
 COMMANDS = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 

@@ -30,7 +30,7 @@ def rules_in(path: Path) -> list[str]:
 
 
 def test_the_verbs_are_the_same_words_as_stage_rule_file_and_subcommand():
-    from jepa3d.__main__ import app
+    from jepa3d.cli import app
 
     stages = {path.stem for path in (REPOSITORY / "jepa3d" / "stages").glob("*.py")} - {"__init__"}
     files = {path.stem for path in RULES.glob("*.smk")} - {"common"}
@@ -41,7 +41,7 @@ def test_the_verbs_are_the_same_words_as_stage_rule_file_and_subcommand():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_rule_file_has_its_rule_and_one_that_asks_for_all_of_it(verb: str):
-    others = {"patchify": ["patchify_part"], "evaluate": ["evaluate_launched", "evaluate_part"]}.get(verb, [])
+    others = {"patchify": ["patchify_shard"], "evaluate": ["evaluate_launched", "evaluate_fold"]}.get(verb, [])
     assert rules_in(RULES / f"{verb}.smk") == [*others, verb, f"all_{verb}"]
 
 
@@ -51,7 +51,9 @@ def test_every_rule_is_one_command_that_can_be_run_by_hand(verb: str):
     commands = re.findall(r'shell:\s*"([^"]*)"', text)
     assert len(commands) == len(rules_in(RULES / f"{verb}.smk")) - 1
     for command in commands:
-        assert re.fullmatch(r"\{JEPA3D\} (--threads \{threads\} )?" + verb + r"( .*)?", command)
+        assert re.fullmatch(
+            r"\{JEPA3D\} --log \{log\} (--study \{STUDY\} |--threads \{threads\} )?" + verb + r"( .*)?", command
+        )
     assert text.startswith("# in: ")
     assert "\n# out: " in text
 
@@ -87,7 +89,7 @@ def test_a_dry_run_knows_every_job_and_imports_no_torch(tiny: dict[str, Any], wr
     tiny["studies"]["tiny"]["also"] = [{"runs": "jepa", "evals": "folds", "seeds": [0]}]
     dry = snakemake(write(tiny).parent, "-n", "--quiet", "rules", IMPORTS="shown")
     assert jobs(dry) == {
-        "download": 1, "convert": 1, "patchify": 1, "pretrain": 4, "embed": 4, "evaluate_part": 3, "evaluate": 9,
+        "download": 1, "convert": 1, "patchify": 1, "pretrain": 4, "embed": 4, "evaluate_fold": 3, "evaluate": 9,
         "report": 1,
     }  # fmt: skip
     imported = {line.rpartition("|")[2].strip() for line in dry.stderr.splitlines() if line.startswith("import time:")}
@@ -104,7 +106,7 @@ def test_where_a_cluster_file_is_named_trainings_that_ranks_can_share_are_submit
     tiny["studies"]["tiny"] = {"runs": "jepa", "evals": ["linear", "tuned", "folds"], "seeds": [0]}
     dry = snakemake(write(tiny).parent, "-n", "--printshellcmds", "--config", "tuning=place.yaml")
     found = {rule: count for rule, count in jobs(dry).items() if rule.startswith("evaluate")}
-    assert found == {"evaluate_launched": 1, "evaluate_part": 3, "evaluate": 2}
+    assert found == {"evaluate_launched": 1, "evaluate_fold": 3, "evaluate": 2}
     submitted = re.findall(r"jepa3d .* evaluate jepa (.*) --cluster place.yaml", dry.stdout + dry.stderr)
     assert set(submitted) == {"tuned --seed 0"}
 

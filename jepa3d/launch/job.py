@@ -8,13 +8,13 @@ submitit, which queues the job again. A rank that fails leaves a note of what it
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import re
 import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -106,6 +106,7 @@ class Work:
     inputs: tuple[Path, ...]
     result: Path
     cancel: str  # the command that ends it
+    helper: tuple[str, ...]  # the command that submits what a folder describes; it calls `submit_wanted`
 
 
 class Rank(NamedTuple):
@@ -119,9 +120,10 @@ class Rank(NamedTuple):
 
 @dataclass
 class Job:
-    """What every rank of a job does; it is pickled."""
+    """What every rank of a job does; it is pickled, `run` as a reference."""
 
     place: Place
+    run: Callable[[list[str]], int]  # works off a command line; its exit code
     command: list[str]
     cwd: str
     gpu: bool
@@ -148,7 +150,7 @@ class Job:
         try:
             if rank.number == 0:
                 self._note_life()
-            code = importlib.import_module("jepa3d.__main__").app(self.command, standalone_mode=False) or 0
+            code = self.run(self.command)
         except Problem as problem:
             self._leave(rank.number, life, 2, problem.args)
         except Exception as error:

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,9 @@ def submit(work: Work, where: Where, cluster: Cluster, lock: int) -> dict[str, A
         "host": os.uname().nodename,
     }
     store.write_json(place.wanted, wanted)
-    code = "import sys; from jepa3d.launch.submit import submit_wanted; submit_wanted(sys.argv[1])"
     with place.refused.open("w", encoding="utf-8") as told:  # a file: what is started here may keep it open for long
         helper = subprocess.Popen(
-            [sys.executable, "-c", code, str(place.folder)],
+            [*work.helper, str(place.folder)],
             stdin=subprocess.DEVNULL,
             stdout=told,
             stderr=told,
@@ -67,14 +67,14 @@ def submit(work: Work, where: Where, cluster: Cluster, lock: int) -> dict[str, A
     raise Problem(f"{place.name}: could not be submitted", " ".join(said[-3:]), "mend that and give the command again")
 
 
-def submit_wanted(folder: str) -> None:
-    """The helper's work: submit what `wanted.json` says, and put the job on record."""
-    place = Place.at(Path(folder))
+def submit_wanted(folder: Path, run: Callable[[list[str]], int]) -> None:
+    """The helper's work: submit what `wanted.json` says, for ranks that `run` it, and put the job on record."""
+    place = Place.at(folder)
     wanted = store.read_json(place.wanted)
     cluster = Cluster.model_validate_json(json.dumps(wanted["cluster"]))
     try:
         executor = EXECUTORS[wanted["where"]](place, cluster)
-        work = Submitted(place, wanted["command"], wanted["cwd"], cluster.gpu, cluster.requeue, wanted["where"])
+        work = Submitted(place, run, wanted["command"], wanted["cwd"], cluster.gpu, cluster.requeue, wanted["where"])
         number = executor.submit(work).job_id
     except Problem as problem:
         print(json.dumps(problem.args))
@@ -106,9 +106,7 @@ def _python() -> str:
 
     A rank that is still importing would be killed by it; one that answered at once would have got no further.
     """
-    code = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]); "
-    code += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    return shlex.join([sys.executable, "-S", "-c", code])
+    return shlex.join([sys.executable, "-S", str(Path(__file__).with_name("held_back.py"))])
 
 
 def _slurm_executor(place: Place, cluster: Cluster) -> Any:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jepa3d.graph import Graph
 from jepa3d.launch import launcher
 from jepa3d.launch.cluster import Cluster, check_share
 from jepa3d.launch.job import Place, Where, Work
 from jepa3d.layout import Layout
-from jepa3d.params import Fit, Params, Run, run_slice, slice_of
+from jepa3d.params import Fit, Params
 from jepa3d.problem import Problem
 
 
@@ -49,18 +50,26 @@ class Needs(NamedTuple):
     """What is known of a training before it is submitted."""
 
     fit: Fit
-    settings: dict[str, Any]  # what of params.yaml it depends on
+    settings: list[dict[str, Any]]  # all of params.yaml that it depends on
     inputs: tuple[Path, ...]
     result: Path  # the file that is written last
 
 
-def launch(params: Params, source: Path, layout: Layout, named: Named, where: Where, cluster: Cluster) -> int:
+def launch(
+    params: Params,
+    source: Path,
+    layout: Layout,
+    named: Named,
+    where: Where,
+    cluster: Cluster,
+    helper: tuple[str, ...],
+) -> int:
     """Submit a training, or find its running job; follow it to its end, and return its exit code.
 
-    `source` is the params.yaml that `params` came from. Raises a Problem for what is known before a submission.
+    `source` is the params.yaml that `params` came from, `helper` the command that submits. Raises a Problem
+    for what is known before a submission.
     """
-    of = _evaluation if named.evaluation else _pretraining
-    needs = of(params, layout, named)
+    needs = _needs(Graph(params, layout), named)
     cluster = cluster if needs.fit.steps != 0 else cluster.single()
     check_share(
         cluster, needs.fit, f"evals.{named.evaluation}.task.fit" if named.evaluation else f"runs.{named.run}.fit"
@@ -74,6 +83,7 @@ def launch(params: Params, source: Path, layout: Layout, named: Named, where: Wh
         inputs=needs.inputs,
         result=needs.result,
         cancel=named.cancel,
+        helper=helper,
     )
     return launcher.attend(work, where, cluster)
 
@@ -97,28 +107,15 @@ def refuse_beside(named: Named, layout: Layout) -> None:
         )
 
 
-def _pretraining(params: Params, layout: Layout, named: Named) -> Needs:
-    entry: Run = params.pick("runs", named.run)
-    inputs = [path for data in entry.data for path in (layout.canonical(data), layout.patches(entry.patches, data))]
-    return Needs(entry.fit, run_slice(params, named.run), tuple(inputs), layout.encoder(named.run, named.seed))
-
-
-def _evaluation(params: Params, layout: Layout, named: Named) -> Needs:
-    name = str(named.evaluation)
-    entry, run = params.pick("evals", name), params.pick("runs", named.run)
-    if not params.evaluation(name).shareable:
+def _needs(graph: Graph, named: Named) -> Needs:
+    params, name = graph.params, named.evaluation
+    if name is not None and not params.evaluation(name).shareable:
         count = params.evaluation(name).folds
         raise Problem(
             f"evals.{name}: nothing here that ranks could share",
             f"it is {count} short trainings of their own" if count else "it scores frozen features",
-            f"leave out --launch and --cluster{'; --part NUMBER is one of the trainings' if count else ''}",
+            f"leave out --launch and --cluster{'; --fold NUMBER is one of the trainings' if count else ''}",
         )
-    scheme = entry.patches or run.patches
-    inputs = (
-        layout.encoder(named.run, named.seed),
-        layout.canonical(entry.dataset),
-        layout.patches(scheme, entry.dataset),
-    )
-    settings = {"eval": slice_of(entry), "scheme": scheme, **run_slice(params, named.run)}
-    fit = entry.settings.fit
-    return Needs(fit, settings, inputs, layout.evaluation(named.run, named.seed, name))
+    job = graph.job(named.verb, named.run, named.seed, *([name] if name else []))
+    fit = params.evaluation(name).settings.fit if name else params.pick("runs", named.run).fit
+    return Needs(fit, [of.settings for of in graph.upstream([job])], job.reads, job.writes[0])

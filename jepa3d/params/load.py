@@ -107,7 +107,7 @@ def evaluation(tasks: ModuleType, name: str, entry: Eval, source: str) -> Eval:
             f"'{entry.patches}' would not be used",
             "remove it; give the run other patches to compare them",
         )
-    return entry.settled(settings, EvalFacts(task.NEEDS, task.parts(settings)))
+    return entry.settled(settings, EvalFacts(task.NEEDS, task.folds(settings)))
 
 
 def _check_kind(packages: Packages, run: str, kind: str) -> None:

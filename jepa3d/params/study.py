@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from pydantic import Field, NonNegativeInt
 
@@ -77,6 +77,11 @@ class Params(FrozenModel):
     @property
     def chosen(self) -> Study:
         return self.studies[self.study]
+
+    def choosing(self, study: str) -> Self:
+        """The same with another study chosen; an unknown one is a Problem."""
+        self.pick("studies", study)
+        return self.model_copy(update={"study": study})
 
     def pick(self, section: str, name: str) -> Any:
         """`params.pick("runs", "jepa")`; an unknown name is a Problem with the nearest valid one."""

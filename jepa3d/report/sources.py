@@ -1,28 +1,12 @@
-"""What the report is made of, and the tables that `dvc plots` draws: results/plots/{scores,curves}.csv."""
+"""The tables that `dvc plots` draws: results/plots/{scores,curves}.csv."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from jepa3d.layout import Layout
-from jepa3d.params import Params
 from jepa3d.report import numbers
 from jepa3d.report.study import Study
 
 Rows = list[list[str]]
 WATCHED = ("loss", "knn", "rank")  # the monitors that are compared between commits: few, so that the file stays small
-
-
-def files_of(params: Params, layout: Layout) -> list[Path]:
-    """The files of the study whose numbers the report shows."""
-    files = []
-    for run, name, seed in params.chosen.cells():
-        files.append(layout.evaluation(run, seed, name))
-        if params.evaluation(name).needs == "features":
-            files.append(layout.features(run, seed, params.evals[name].dataset))
-    files += [layout.curve(run, seed) for run, seed in params.chosen.trainings()]
-    files += [layout.audit(data) for run in params.chosen.run_names() for data in params.runs[run].data]
-    return sorted(set(files))
 
 
 def scores(study: Study) -> Rows:

@@ -1,7 +1,7 @@
 """What an evaluation found, with types: tasks make it, the stage `evaluate` writes it, the report reads it.
 
 A number never stands alone: a `Metric` says its unit, its direction, what guessing scores, and what it was measured on.
-The JSON files of findings, and of the parts that some are gathered from, are written and read here only.
+The JSON files of findings, and of the folds that some are gathered from, are written and read here only.
 """
 
 from __future__ import annotations
@@ -152,13 +152,13 @@ class Result(NamedTuple):
         return {name: metric.value for name, metric in self.metrics.items()}
 
 
-class Part(_Frozen):
-    """One part of a finding (a few-shot fold, say), computed by a job of its own."""
+class Fold(_Frozen):
+    """One of the trainings that a finding is gathered from, by a job of its own."""
 
     format: Literal[2]
     provenance: dict[str, Any]
     seed: int
-    part: int
+    fold: int
     metrics: dict[str, Metric]
     notes: tuple[str, ...]
     details: Details
@@ -261,9 +261,9 @@ def made(source: str, **fields: Any) -> Finding:
         raise Problem(f"{source}: its result contradicts itself", _first(error), "mend what evaluate returns") from None
 
 
-def write(path: Path, found: Finding | Part) -> None:
+def write(path: Path, found: Finding | Fold) -> None:
     """As JSON; what has its default value is left out, so that a metric lists just what is known of it."""
-    store.write_json(path, found.model_dump(mode="json", exclude_defaults=True))
+    store.write_json(path, found.model_dump(mode="json", exclude_defaults=True), found.provenance)
 
 
 def read(path: Path, command: str) -> Finding:
@@ -271,12 +271,12 @@ def read(path: Path, command: str) -> Finding:
     return _read(Finding, path, f"remove it and run: {command}")
 
 
-def read_part(path: Path) -> Part:
-    """One part of a finding; a Problem for a file that is missing, damaged or older."""
-    return _read(Part, path, "remove it and evaluate again")
+def read_fold(path: Path) -> Fold:
+    """One fold of a finding; a Problem for a file that is missing, damaged or older."""
+    return _read(Fold, path, "remove it and evaluate again")
 
 
-File = TypeVar("File", Finding, Part)
+File = TypeVar("File", Finding, Fold)
 
 
 def _read(kind: type[File], path: Path, mend: str) -> File:

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.markup import escape
 
-from jepa3d.layout import Layout, Place, place_of
+from jepa3d.graph import Graph
+from jepa3d.layout import Layout, place_of
 from jepa3d.parallel import tmap
-from jepa3d.params import Params, Run, run_slice, slice_of
+from jepa3d.params import Params
 from jepa3d.problem import Problem
 from jepa3d.results import records, store
 
-FOLDERS = ("canonical", "patches", "pretrain", "features", "evals", "report", "plots")
+FOLDERS = ("canonical", "patches", "pretrain", "features", "evals", "studies", "report", "plots")
 
 
 class Finding(NamedTuple):
@@ -173,72 +174,22 @@ class Judged(NamedTuple):
 
 def judge(params: Params, files: Files) -> Judged:
     """Which outputs of the chosen study are what params.yaml asks for, by content."""
+    jobs = {path: job for job in Graph(params, files.layout).jobs() for path in job.writes}
     known: dict[Path, bool] = {}
 
     def current(path: Path) -> bool:
+        job, record = jobs.get(path) or jobs.get(path.parent), files.records.get(path)  # a picture's folder is named
+        if job is None or record is None:
+            return False
         if path not in known:
-            known[path] = False  # for stamps that form a cycle
+            inputs = files.inputs(path)
             known[path] = (
-                path in files.digests
-                and files.whole(path)
-                and _settings_hold(params, path, files.records[path])
-                and all(files.digests.get(of) == digest and current(of) for of, digest in files.inputs(path).items())
+                files.whole(path)
+                and record["stamp"]["settings"] == job.settings
+                and set(inputs) == set(job.reads)
+                and all(files.digests.get(of) == digest and current(of) for of, digest in inputs.items())
             )
         return known[path]
 
-    jobs = study_jobs(params)
-    asked = [path for path in files.digests if (place := place_of(path)) and (place.verb, *place.names) in jobs]
+    asked = [path for path in files.digests if path in jobs or path.parent in jobs]
     return Judged([path for path in asked if current(path)], [path for path in asked if not current(path)])
-
-
-def _settings_hold(params: Params, path: Path, record: dict[str, Any] | None) -> bool:
-    place = place_of(path)
-    return place is not None and record is not None and settings_now(params, place) == record["stamp"]["settings"]
-
-
-def study_jobs(params: Params) -> set[tuple[str, ...]]:
-    """Every job that the chosen study needs: its verb and the names in the path of what it makes."""
-    jobs: set[tuple[str, ...]] = {("report",)}
-    pairs: set[tuple[str, str]] = set()  # (patch scheme, data set)
-    for run, seed in params.chosen.trainings():
-        entry: Run = params.runs[run]
-        jobs.add(("pretrain", run, str(seed)))
-        pairs |= {(entry.patches, data) for data in (*entry.data, entry.monitor.probe) if data}
-    for run, name, seed in params.chosen.cells():
-        evaluation = params.evals[name]
-        jobs.add(("evaluate", run, str(seed), name))
-        jobs |= {("evaluate", run, str(seed), name, str(part)) for part in range(params.evaluation(name).folds)}
-        pairs.add((evaluation.patches or params.runs[run].patches, evaluation.dataset))
-        if params.evaluation(name).needs == "features":
-            jobs.add(("embed", run, str(seed), evaluation.dataset))
-            pairs.add((params.runs[run].patches, evaluation.dataset))
-    for scheme, data in pairs:
-        jobs |= {("patchify", scheme, data), ("convert", data), ("download", data)}
-        shards = params.dataset(data).shards
-        jobs |= {("patchify", scheme, data, str(part)) for part in range(shards if shards > 1 else 0)}
-    return jobs
-
-
-def settings_now(params: Params, place: Place) -> dict[str, Any] | None:
-    """What a verb would stamp on its output by today's params.yaml; None where no entry asks for it any more."""
-    match place.verb, place.names:
-        case (("download" | "convert"), (dataset,)):
-            return _slice(params.datasets, dataset)
-        case "patchify", (scheme, dataset, *part) if dataset in params.datasets:
-            found = _slice(params.patches, scheme)
-            of = {"part": [int(part[0]), params.dataset(dataset).shards]} if part else {}
-            return None if found is None else found | of
-        case "pretrain", (run, seed):
-            return run_slice(params, run) | {"seed": int(seed)} if run in params.runs else None
-        case "embed", (run, seed, dataset):
-            known = run in params.runs and dataset in params.datasets
-            return {"run": run, "dataset": dataset, "seed": int(seed)} if known else None
-        case "evaluate", (run, _, name, *_):
-            return _slice(params.evals, name) if run in params.runs else None
-        case "report", ():
-            return slice_of(params.chosen)
-    return None
-
-
-def _slice(section: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    return slice_of(section[name]) if name in section else None

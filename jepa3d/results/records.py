@@ -1,8 +1,8 @@
 """What is written down about every output: the hash of its bytes, its stamp, and the circumstances of its making.
 
 An output itself holds nothing that differs from one run to the next (same inputs, same bytes), and cannot hold its own
-hash. Both stand in results/records/<verb>/<path of the output>.json, written by `store.replacing` just before the
-output takes its name, so that whatever has its name has its record:
+hash. Both stand in results/records/<verb>/<path of the output>.json, written by the store, which every stage hands its
+stamp, just before the output takes its name: whatever has its name has its record.
 
     sha256, bytes    of the output
     stamp            verb, settings, code and the hash of each input (store.stamp)
@@ -30,23 +30,16 @@ from jepa3d.layout import Layout, place_of
 
 BEGIN = time.time()  # of the command: the first import is nearly the first thing that it does
 PACKAGES = ("torch", "numpy", "h5py", "numba", "scipy", "scikit-learn", "safetensors")
-_job: dict[str, Any] = {}  # the stamp of what this process is making
 
 
-def begin(stamp: Mapping[str, Any]) -> None:
-    """From now on this process writes the outputs of this stamp's verb."""
-    _job.clear()
-    _job.update(stamp)
-
-
-def of(path: Path, content: Path) -> dict[str, Any]:
-    """The record of an output that is about to get its name; empty for any other file."""
+def of(path: Path, content: Path, stamp: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The record of an output that is about to get its name; empty for a file without a stamp or out of its place."""
     place = place_of(path)
-    if place is None or _job.get("verb") != place.verb:
+    if stamp is None or place is None or stamp.get("verb") != place.verb:
         return {}
     with content.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    record = {"sha256": digest, "bytes": content.stat().st_size, "stamp": dict(_job), "made": circumstances()}
+    record = {"sha256": digest, "bytes": content.stat().st_size, "stamp": dict(stamp), "made": circumstances()}
     return {**record, "seal": seal(record)}
 
 
@@ -92,7 +85,7 @@ def _surroundings() -> dict[str, Any]:
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "python": platform.python_version(),
         "packages": packages(),
-        "git": checkout(Path(__file__).parent),
+        "git": checkout(Path(__file__).parent.parent),
     }
 
 

@@ -1,6 +1,7 @@
 """ALL file I/O of our own formats: HDF5, safetensors, JSON and JSON lines. Atomic, and stamped with provenance.
 
-A file that exists is finished: everything is written to a temporary neighbour, flushed to the disk and renamed.
+A file that exists is finished: everything is written to a temporary neighbour, flushed to the disk and renamed. A
+writer that is given the stamp of what it writes leaves a record beside it (`records`); other files have none.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ from jepa3d.problem import Problem
 from jepa3d.results import records
 
 CHUNK = 1 << 20
+Stamp = Mapping[str, Any]  # what `stamp` says of an output
 
 
 @contextlib.contextmanager
-def replacing(path: Path, draft: bool = False) -> Iterator[Path]:
+def replacing(path: Path, stamp: Stamp | None = None, draft: bool = False) -> Iterator[Path]:
     """A temporary neighbour that takes `path`'s place when the block ends well, and vanishes when it does not.
 
-    A draft is not flushed: it is moved to its place later, through this same function.
+    With the stamp of an output its record is written too. A draft is not flushed: it is moved to its place later,
+    through this same function.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +51,7 @@ def replacing(path: Path, draft: bool = False) -> Iterator[Path]:
         if not draft:
             with ThreadPoolExecutor(1) as thread:  # the disk is busy while the bytes are hashed
                 flushed = thread.submit(_sync, temporary)
-                record = records.of(path, temporary)
+                record = records.of(path, temporary, stamp)
                 flushed.result()
             records.note(path, record)
         temporary.replace(path)
@@ -108,19 +111,17 @@ def stamp(
 
     No time and no machine, which stand in the output's record: the same inputs give the same bytes.
     """
-    made_of = {
+    return {
         "verb": verb,
         "settings": dict(settings),
         "jepa3d": __version__,
         "code": code_hash(),
         "inputs": {str(path): hashed(path) for path in inputs},
     }
-    records.begin(made_of)
-    return made_of
 
 
-def write_json(path: Path, data: Any) -> None:
-    with replacing(path) as temporary:
+def write_json(path: Path, data: Any, stamp: Stamp | None = None) -> None:
+    with replacing(path, stamp) as temporary:
         temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -156,28 +157,28 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with replacing(path) as temporary:
+def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]], stamp: Stamp | None = None) -> None:
+    with replacing(path, stamp) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
+def write_text(path: Path, text: str, stamp: Stamp | None = None) -> None:
+    with replacing(path, stamp) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    with replacing(path) as temporary:
+def write_bytes(path: Path, data: bytes, stamp: Stamp | None = None) -> None:
+    with replacing(path, stamp) as temporary:
         temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
-def create_h5(path: Path, provenance: Mapping[str, Any], draft: bool = False) -> Iterator[h5py.File]:
+def create_h5(path: Path, stamp: Stamp, draft: bool = False) -> Iterator[h5py.File]:
     """A new HDF5 file, published when the block ends well."""
-    with replacing(path, draft) as temporary:
+    with replacing(path, stamp, draft) as temporary:
         try:
             with h5py.File(temporary, "w") as file:
-                file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
+                file.attrs["provenance"] = json.dumps(stamp, sort_keys=True)
                 yield file
         except (RuntimeError, ValueError) as error:
             if not re.search(r"(?i)\b(unable|can't) ", str(error)):  # h5py's words for a failed write
@@ -186,10 +187,10 @@ def create_h5(path: Path, provenance: Mapping[str, Any], draft: bool = False) ->
             raise unwritable(path, cause if isinstance(cause, OSError) else OSError(0, str(error))) from error
 
 
-def write_h5(path: Path, arrays: Mapping[str, Any], provenance: Mapping[str, Any], **attrs: Any) -> None:
+def write_h5(path: Path, arrays: Mapping[str, Any], stamp: Stamp, **attrs: Any) -> None:
     """Whole arrays, contiguous and uncompressed (chunked reads are a hundred times slower). Lists of text are kept
     as UTF-8 datasets; `attrs` are JSON."""
-    with create_h5(path, provenance) as file:
+    with create_h5(path, stamp) as file:
         for key, value in attrs.items():
             file.attrs[key] = json.dumps(value)
         for name, value in arrays.items():
@@ -229,24 +230,24 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def join_h5(path: Path, parts: Sequence[Path], provenance: Mapping[str, Any]) -> None:
+def join_h5(path: Path, shards: Sequence[Path], stamp: Stamp) -> None:
     """A file that has the arrays of several files one after the other, without a copy: it refers to them, by paths
     relative to its own, and is read like any other."""
-    names = [str(part.relative_to(path.parent)) for part in parts]
+    names = [str(shard.relative_to(path.parent)) for shard in shards]
     sizes: dict[str, list[tuple[int, ...]]] = {}
     types: dict[str, Any] = {}
-    for part in parts:
-        with open_h5(part) as file:
+    for shard in shards:
+        with open_h5(shard) as file:
             for name, data in file.items():
                 sizes.setdefault(name, []).append(data.shape)
                 types[name] = data.dtype
-    with create_h5(path, provenance) as file:
+    with create_h5(path, stamp) as file:
         file.attrs["shards"] = json.dumps(names)
         for name, shapes in sizes.items():
             layout = h5py.VirtualLayout((sum(shape[0] for shape in shapes), *shapes[0][1:]), types[name])
             start = 0
-            for part_name, shape in zip(names, shapes, strict=True):
-                layout[start : start + shape[0]] = h5py.VirtualSource(part_name, name, shape)
+            for shard_name, shape in zip(names, shapes, strict=True):
+                layout[start : start + shape[0]] = h5py.VirtualSource(shard_name, name, shape)
                 start += shape[0]
             file.create_virtual_dataset(name, layout)
 
@@ -272,13 +273,15 @@ def provenance(path: Path) -> dict[str, Any]:
     return found
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, Any], stamp: Stamp | None = None
+) -> None:
     """Weights as safetensors. The metadata is one entry of JSON: several have no fixed order, and so no fixed bytes."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
+    with replacing(path, stamp) as temporary:
         try:
             save_file(plain, temporary, metadata={"jepa3d": json.dumps(metadata, sort_keys=True)})
         except SafetensorError as error:  # only its text says what the system refused
@@ -346,9 +349,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def write_with(path: Path, write: Callable[[Path], None]) -> None:
-    """Let a library write the file (a picture, a table) under a temporary name, then publish it."""
-    with replacing(path) as temporary:
-        write(temporary)

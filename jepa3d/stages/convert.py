@@ -8,7 +8,7 @@ The canonical file, the same for every data set (n shapes of P points, y up, in 
     id        utf-8 [n]           unique
     part      int16 [n, P]        index into `parts`, -1: not labelled; only where the data set has parts
 
-    attributes, as JSON: classes [names], parts [names], config (the entry of params.yaml), provenance (store.stamp)
+    attributes, as JSON: classes [names], parts [names], config (the entry of params.yaml), provenance (its stamp)
 
 The audit, <dataset>.audit.json, has the counts per split and class, the bounds, and every shape that was set aside
 with the reason; where the split came from (`split_from`) and what was passed over; `findings` is what else the
@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from jepa3d import datasets, plugins
 from jepa3d.datasets import SetAside, Shape
 from jepa3d.formats import listing, roots
+from jepa3d.graph import Graph
 from jepa3d.layout import Layout
 from jepa3d.params import Params, slice_of
 from jepa3d.problem import Problem
@@ -58,14 +59,15 @@ def convert(params: Params, layout: Layout, dataset: str) -> None:
     reader = plugin.surveyed(raw, settings)
     classes, parts = reader.classes(raw, settings), reader.parts(raw, settings)
     expected = reader.count(raw, settings)
-    provenance = store.stamp("convert", slice_of(settings), [layout.source(dataset)])
+    job = Graph(params, layout).job("convert", dataset)
+    stamp = store.stamp(job.verb, job.settings, job.reads)
     target = layout.canonical(dataset)
     with (
-        store.replacing(layout.audit(dataset)) as audit,
+        store.replacing(layout.audit(dataset), stamp) as audit,
         tempfile.TemporaryDirectory(prefix=f".{dataset}.", suffix=".tmp", dir=target.parent) as folder,
     ):
         draft, whole = Path(folder) / "draft.h5", Path(folder) / "whole.h5"
-        with store.create_h5(draft, provenance, draft=True) as file, ThreadPoolExecutor(1) as writer:
+        with store.create_h5(draft, stamp, draft=True) as file, ThreadPoolExecutor(1) as writer:
             for name, value in (("classes", classes), ("parts", parts), ("config", slice_of(settings))):
                 file.attrs[name] = json.dumps(value)
             found = Found(file, writer, bool(parts), expected)
@@ -73,11 +75,11 @@ def convert(params: Params, layout: Layout, dataset: str) -> None:
             check_whole(found, classes, dataset)
             found.finish()
         if len(found.id) != expected:
-            compact(draft, whole, provenance)
+            compact(draft, whole, stamp)
         summary = {"dataset": dataset, **found.summary(classes), **findings(reader.audit(raw, settings), settings.kind)}
-        text = json.dumps({**summary, "provenance": provenance}, indent=2, allow_nan=False)
+        text = json.dumps({**summary, "provenance": stamp}, indent=2, allow_nan=False)
         audit.write_text(text + "\n", encoding="utf-8")
-        with store.replacing(target) as temporary:
+        with store.replacing(target, stamp) as temporary:
             (draft if len(found.id) == expected else whole).replace(temporary)
     print("\n".join(account.page(summary)), file=sys.stderr)
 

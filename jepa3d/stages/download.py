@@ -20,6 +20,7 @@ from jepa3d.fetch.remote_zip import members, ranges
 from jepa3d.fetch.source import Source
 from jepa3d.fetch.transfer import UNKNOWN, Window, discard, transfer
 from jepa3d.formats import archives, roots
+from jepa3d.graph import Graph
 from jepa3d.layout import Layout
 from jepa3d.params import DatasetConfig, Params, slice_of
 from jepa3d.problem import Problem
@@ -39,8 +40,9 @@ def download(params: Params, layout: Layout, dataset: str) -> None:
         source = already(layout.source(dataset), settings) or by_hand(plugin, settings, folder)
         source = source or fetch(plugin, settings, folder, where)
         source.update(located(plugin, settings, folder))
-    stamp = store.stamp("download", slice_of(settings))
-    store.write_json(layout.source(dataset), {"kind": settings.kind, **source, "provenance": stamp})
+    job = Graph(params, layout).job("download", dataset)
+    stamp = store.stamp(job.verb, job.settings, job.reads)
+    store.write_json(layout.source(dataset), {"kind": settings.kind, **source, "provenance": stamp}, stamp)
 
 
 def in_place(plugin: datasets.Plugin[Any], settings: DatasetConfig, made: Path, where: str) -> dict[str, Any]:

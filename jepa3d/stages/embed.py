@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from jepa3d import pretrained
+from jepa3d.graph import Graph
 from jepa3d.layout import Layout
-from jepa3d.params import Params, Run
+from jepa3d.params import Params
 from jepa3d.progress import track
 from jepa3d.results import store
 from jepa3d.train import batches
@@ -21,11 +22,9 @@ from jepa3d.train import batches
 
 def embed(params: Params, layout: Layout, run: str, dataset: str, seed: int) -> None:
     """Features of every shape of one data set by one trained encoder; no augmentation, no masking (section 8)."""
-    entry: Run = params.pick("runs", run)
-    params.dataset(dataset)  # an unknown name is a Problem
-    canonical, patches = layout.canonical(dataset), layout.patches(entry.patches, dataset)
-    weights = layout.encoder(run, seed)
-    stamp = store.stamp("embed", {"run": run, "dataset": dataset, "seed": seed}, [canonical, patches, weights])
+    job = Graph(params, layout).job("embed", run, seed, dataset)
+    weights, canonical, patches = job.reads
+    stamp = store.stamp(job.verb, job.settings, job.reads)
     source = batches.open_shapes(
         [batches.Subset(canonical, patches, batches.split_rows(canonical, None))], params.execution.of_run(run).memory
     )

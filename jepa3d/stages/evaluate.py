@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jepa3d import plugins, tasks
+from jepa3d.graph import Graph, Job
 from jepa3d.layout import Layout
 from jepa3d.loggers import About
 from jepa3d.params import Eval, Params, Run, slice_of
 from jepa3d.params.load import check_pair
 from jepa3d.problem import Problem
 from jepa3d.results import finding, resume, store
-from jepa3d.results.finding import FORMAT, Part
+from jepa3d.results.finding import FORMAT, Fold
 from jepa3d.tasks import Encoded, Features, Result
 
 if TYPE_CHECKING:
@@ -49,12 +50,12 @@ class Asked(NamedTuple):
         """The plugin's own Config."""
         return self.entry.settings
 
+    def job(self, *fold: int) -> Job:
+        return Graph(self.params, self.layout).job("evaluate", self.run, self.seed, self.name, *fold)
+
     @property
     def state(self) -> Path:
         return self.layout.evaluation_state(self.run, self.seed, self.name)
-
-    def part(self, number: int) -> Path:
-        return self.layout.part(self.run, self.seed, self.name, number)
 
 
 class Shapes(NamedTuple):
@@ -67,24 +68,23 @@ class Shapes(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What an evaluation found, about which shapes, from which files."""
+    """What an evaluation found, about which shapes."""
 
     result: Result
     shapes: Shapes
-    inputs: list[Path]
 
 
-def evaluate(params: Params, layout: Layout, run: str, name: str, seed: int, part: int | None = None) -> None:
+def evaluate(params: Params, layout: Layout, run: str, name: str, seed: int, fold: int | None = None) -> None:
     """Evaluate one seed of one run by the evaluation `name` of params.yaml, and write the finding.
 
-    `part` computes one part of an evaluation that consists of several; without it, the parts that are there are
-    gathered and the others computed first. One that trains in one go is shared with other ranks where the environment
+    `fold` computes one of the trainings that an evaluation consists of; without it, those that are there are gathered
+    and the others computed first. One that trains in one go is shared with other ranks where the environment
     says so; the first one writes. Raises fit.Stopped when a signal stops a training.
     """
     asked = Asked(params, layout, run, name, seed)
-    if part is not None:
-        _check_part(asked, part)
-        _compute_part(asked, part, *_encoded(asked))
+    if fold is not None:
+        _check_fold(asked, fold)
+        _compute_fold(asked, fold, *_encoded(asked, fold))
     elif params.evaluation(name).shareable:
         from jepa3d.train import distributed  # only now: it imports torch
 
@@ -94,12 +94,12 @@ def evaluate(params: Params, layout: Layout, run: str, name: str, seed: int, par
                 _write(asked, found)
             world.barrier()  # a job is over when its first rank has written
     else:
-        _write(asked, {"features": _on_features, "encoder": _from_parts}[asked.task.NEEDS](asked))
+        _write(asked, {"features": _on_features, "encoder": _from_folds}[asked.task.NEEDS](asked))
 
 
 def _on_features(asked: Asked) -> Found:
     """The context encoder's features and, where the run has them, the EMA encoder's: the same metrics once more."""
-    path = asked.layout.features(asked.run, asked.seed, asked.entry.dataset)
+    (path,) = asked.job().reads
     with store.open_h5(path) as file:
         shapes = _shapes(file, path)
         pool = store.attributes(file).get("pool", "max_mean")
@@ -122,7 +122,7 @@ def _on_features(asked: Asked) -> Found:
         }
         notes = (*result.notes, *(f"EMA encoder: {note}" for note in ema.notes if note not in result.notes))
         result = result._replace(metrics=metrics, notes=notes)
-    return Found(result, shapes, [path])
+    return Found(result, shapes)
 
 
 def _in_one_go(asked: Asked, world: World) -> Found:
@@ -131,38 +131,38 @@ def _in_one_go(asked: Asked, world: World) -> Found:
     return _found(asked.task.evaluate(given._replace(world=world), asked.settings, asked.seed), given)
 
 
-def _from_parts(asked: Asked) -> Found:
+def _from_folds(asked: Asked) -> Found:
     """The encoder itself, trained on several times."""
-    given, stamp = _encoded(asked)
+    given, stamp = _encoded(asked, 0)  # all read the same
     results, codes = [], set()
-    for number in range(asked.task.parts(asked.settings)):
-        path = asked.part(number)
+    for number in range(asked.entry.folds):
+        (path,) = asked.job(number).writes
         if not _is_of(path, stamp):
-            _compute_part(asked, number, given, stamp)
-        found = finding.read_part(path)
+            _compute_fold(asked, number, given, stamp)
+        found = finding.read_fold(path)
         results.append(found.result)
         codes.add(found.provenance["code"])
     result: Result = asked.task.gather(results, asked.settings)
     if len(codes) > 1:
-        mixed = f"its parts were computed by {len(codes)} versions of the code; remove {path.parent} to have one"
+        mixed = f"its folds were computed by {len(codes)} versions of the code; remove {path.parent} to have one"
         result = result._replace(notes=(*result.notes, mixed))
     return _found(result, given)
 
 
 def _found(result: Result, given: Encoded) -> Found:
     with store.open_h5(given.canonical) as file:
-        return Found(result, _shapes(file, given.canonical), [given.encoder, given.canonical, given.patches])
+        return Found(result, _shapes(file, given.canonical))
 
 
 def _write(asked: Asked, found: Found) -> None:
     """Write the finding, and drop the resume state; that of a submitted job its launcher drops, who reads its log."""
-    result, shapes, inputs = found
-    test = shapes.split == "test"
+    result, shapes = found
+    job, test = asked.job(), shapes.split == "test"
     finding.write(
-        asked.layout.evaluation(asked.run, asked.seed, asked.name),
+        job.writes[0],
         finding.made(
             f"tasks/{asked.settings.kind}.py",
-            provenance=store.stamp("evaluate", slice_of(asked.entry), inputs),
+            provenance=store.stamp(job.verb, job.settings, job.reads),
             run=asked.run,
             seed=asked.seed,
             eval=asked.name,
@@ -183,61 +183,62 @@ def _write(asked: Asked, found: Found) -> None:
         resume.drop(asked.state)
 
 
-def _encoded(asked: Asked, hashed: bool = True) -> tuple[Encoded, dict[str, Any]]:
-    """What a task that trains on gets, and its stamp; the patches are of the evaluation's scheme, else the run's."""
-    params, layout, entry = asked.params, asked.layout, asked.entry
+def _encoded(asked: Asked, *fold: int, hashed: bool = True) -> tuple[Encoded, dict[str, Any]]:
+    """What a task that trains on gets for one training, and the stamp of that."""
+    params, job = asked.params, asked.job(*fold)
     check_pair(params, tasks, asked.run, asked.name)
     row: Run = params.pick("runs", asked.run)
-    scheme = entry.patches or row.patches
-    encoder = layout.encoder(asked.run, asked.seed)
-    paths = encoder, layout.canonical(entry.dataset), layout.patches(scheme, entry.dataset)
-    stamp = store.stamp("evaluate", slice_of(entry), paths if hashed else [])
+    scheme = Graph(params, asked.layout).scheme(asked.run, asked.name)
+    stamp = store.stamp(job.verb, job.settings, job.reads if hashed else ())
     made_of = json.dumps([stamp["settings"], list(stamp["inputs"].values()), asked.seed], sort_keys=True)
+    encoder, canonical, patches = job.reads
     given = Encoded(
-        *paths,
+        encoder,
+        canonical,
+        patches,
         scheme=params.pick("patches", scheme),
         model=params.model(row.model),
         run=row,
         execution=params.execution.of_evaluation(asked.name),
         state=asked.state,
         fingerprint=hashlib.sha256(made_of.encode()).hexdigest(),
-        about=About(layout.results, asked.run, asked.seed, stamp["settings"], (asked.name,)),
+        about=About(asked.layout.results, asked.run, asked.seed, stamp["settings"], (asked.name,)),
     )
     return given, stamp
 
 
-def _check_part(asked: Asked, number: int) -> None:
+def _check_fold(asked: Asked, number: int) -> None:
     count = asked.params.evaluation(asked.name).folds
     if number >= count:
         raise Problem(
-            f"evals.{asked.name}: has no part {number}",
-            f"its parts are 0 to {count - 1}" if count else f"a '{asked.settings.kind}' is computed in one go",
-            "leave out --part" if not count else "choose one of them",
+            f"evals.{asked.name}: has no fold {number}",
+            f"its folds are 0 to {count - 1}" if count else f"a '{asked.settings.kind}' is computed in one go",
+            "leave out --fold" if not count else "choose one of them",
         )
 
 
-def _compute_part(asked: Asked, number: int, given: Encoded, stamp: dict[str, Any]) -> None:
-    """One part's result, as a file that the evaluation gathers."""
+def _compute_fold(asked: Asked, number: int, given: Encoded, stamp: dict[str, Any]) -> None:
+    """One fold's result, as a file that the evaluation gathers."""
     about = About(asked.layout.results, asked.run, asked.seed, stamp["settings"], (asked.name, f"fold{number}"))
-    given = given._replace(state=given.state / f"part{number}", about=about)
-    result: Result = asked.task.part(given, asked.settings, asked.seed, number)
-    found = Part(
+    given = given._replace(state=given.state / f"fold{number}", about=about)
+    result: Result = asked.task.fold(given, asked.settings, asked.seed, number)
+    found = Fold(
         format=FORMAT,
         provenance=stamp,
         seed=asked.seed,
-        part=number,
+        fold=number,
         metrics=result.metrics,
         notes=result.notes,
         details=result.details,
     )
-    finding.write(asked.part(number), found)
+    finding.write(asked.job(number).writes[0], found)
     resume.drop(given.state)
 
 
 def _is_of(path: Path, stamp: dict[str, Any]) -> bool:
-    """Whether a part is there and of these very settings and inputs."""
+    """Whether a fold is there and of these very settings and inputs."""
     try:
-        found = finding.read_part(path).provenance
+        found = finding.read_fold(path).provenance
     except Problem:  # absent, damaged or of an older version
         return False
     hashes = [list(one["inputs"].values()) for one in (found, stamp)]

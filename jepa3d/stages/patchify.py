@@ -8,23 +8,23 @@ translation and uniform scale, so augmentation comes after the cache and patches
     neighbour     uint16 [n, N, K]     each centre's nearest points, itself first
     centre_1, neighbour_1, ...         the next levels of a pyramid, over the centres of the level below
 
-A data set with `shards` has its patches made in as many parts, <dataset>.parts/<number>.h5, each by a job of its own
-(`--part`); <dataset>.h5 then has no arrays of its own but refers to the parts, and is read like any other.
+A data set with `shards` has its patches made in as many files, <dataset>.shards/<number>.h5, each by a job of its own
+(`--shard`); <dataset>.h5 then has no arrays of its own but refers to the shards, and is read like any other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from jepa3d.graph import Graph, Job
 from jepa3d.layout import Layout
 from jepa3d.ops.geometry import fps_numba, knn_numba
-from jepa3d.params import Params, Scheme, slice_of
+from jepa3d.params import Params, Scheme
 from jepa3d.problem import Problem
 from jepa3d.progress import track
 from jepa3d.results import store
@@ -33,60 +33,44 @@ from jepa3d.seeds import derive
 BLOCK = 512  # shapes at a time: memory does not grow with the data set
 
 
-def patchify(params: Params, layout: Layout, scheme: str, dataset: str, part: int | None = None) -> None:
-    """Cache the patches of one data set under one scheme: all, or one part of a data set with shards."""
-    entry: Scheme = params.pick("patches", scheme)
-    shards = params.dataset(dataset).shards
-    source, target = layout.canonical(dataset), layout.patches(scheme, dataset)
-    if part is not None:
-        if shards == 1 or part >= shards:
-            raise Problem(
-                f"--part {part}: the patches of '{dataset}' have {shards} part{'s' * (shards > 1)}",
-                f"datasets.{dataset}.shards is {shards}, and parts are numbered from 0",
-                "choose one of them" if shards > 1 else "take '--part' away, or give the data set shards",
-            )
-        _write(layout, scheme, dataset, entry, part, shards)
+def patchify(params: Params, layout: Layout, scheme: str, dataset: str, shard: int | None = None) -> None:
+    """Cache the patches of one data set under one scheme: all, or one shard of a data set that has several."""
+    graph, entry, shards = Graph(params, layout), params.pick("patches", scheme), params.dataset(dataset).shards
+    if shard is None and shards > 1:
+        _gather(graph, scheme, dataset, entry, shards)
         return
-    if shards > 1:
-        _gather(layout, scheme, dataset, entry, shards)
-        return
-    _cache(source, target, scheme, dataset, entry, store.stamp("patchify", slice_of(entry), [source]))
+    if shard is not None and (shards == 1 or shard >= shards):
+        raise Problem(
+            f"--shard {shard}: the patches of '{dataset}' have {shards} shard{'s' * (shards > 1)}",
+            f"datasets.{dataset}.shards is {shards}, and shards are numbered from 0",
+            "choose one of them" if shards > 1 else "take '--shard' away, or give the data set shards",
+        )
+    job = graph.job("patchify", scheme, dataset, *([] if shard is None else [shard]))
+    _cache(job, entry, _stamp(job), shard or 0, shards)
 
 
-def _write(layout: Layout, scheme: str, dataset: str, entry: Scheme, part: int, shards: int) -> None:
-    stamp = _stamp_of_part(layout, dataset, entry, part, shards)
-    _cache(layout.canonical(dataset), layout.shard(scheme, dataset, part), scheme, dataset, entry, stamp, part, shards)
+def _stamp(job: Job) -> dict[str, Any]:
+    """A shard goes by the recorded hash of the clouds: each of many would have to read all of them to compute it."""
+    hashed = store.recorded if "shard" in job.settings else store.sha256
+    return store.stamp(job.verb, job.settings, job.reads, hashed)
 
 
-def _stamp_of_part(layout: Layout, dataset: str, entry: Scheme, part: int, shards: int) -> dict[str, Any]:
-    """By the recorded hash of the clouds: each of many parts would have to read all of them to compute it."""
-    settings = slice_of(entry) | {"part": [part, shards]}
-    return store.stamp("patchify", settings, [layout.canonical(dataset)], store.recorded)
+def _gather(graph: Graph, scheme: str, dataset: str, entry: Scheme, shards: int) -> None:
+    """One file over all shards; one that is missing, or of other points or settings, is made first."""
+    for number in range(shards):
+        job = graph.job("patchify", scheme, dataset, number)
+        (path,), wanted = job.writes, _stamp(job)
+        made = store.provenance(path) if path.exists() else {}
+        if any(made.get(key) != wanted[key] for key in ("settings", "inputs")):
+            _cache(job, entry, wanted, number, shards)
+    job = graph.job("patchify", scheme, dataset)
+    store.join_h5(job.writes[0], job.reads[1:], _stamp(job))
 
 
-def _gather(layout: Layout, scheme: str, dataset: str, entry: Scheme, shards: int) -> None:
-    """One file over all parts; a part that is missing, or of other points or settings, is made first."""
-    parts = [layout.shard(scheme, dataset, number) for number in range(shards)]
-    for number, path in enumerate(parts):
-        wanted = _stamp_of_part(layout, dataset, entry, number, shards)
-        found = store.provenance(path) if path.exists() else {}
-        if any(found.get(key) != wanted[key] for key in ("settings", "inputs")):
-            _write(layout, scheme, dataset, entry, number, shards)
-    stamp = store.stamp("patchify", slice_of(entry), [layout.canonical(dataset), *parts])
-    store.join_h5(layout.patches(scheme, dataset), parts, stamp)
-
-
-def _cache(
-    source: Path,
-    target: Path,
-    scheme: str,
-    dataset: str,
-    entry: Scheme,
-    stamp: dict[str, Any],
-    part: int = 0,
-    shards: int = 1,
-) -> None:
-    """Write the patches of one of `shards` equal parts of the shapes."""
+def _cache(job: Job, entry: Scheme, stamp: dict[str, Any], shard: int, shards: int) -> None:
+    """Write the patches of one of `shards` equal shares of the shapes."""
+    scheme, dataset, *_ = job.names
+    (source,), (target,) = job.reads, job.writes
     with store.open_h5(source) as data:
         points = data["points"]
         total, stored = points.shape[:2]
@@ -96,16 +80,16 @@ def _cache(
                 "a patch scheme can only choose among the points that are there",
                 f"use a scheme with at most {stored} points, or convert the data set with more",
             )
-        first, end = total * part // shards, total * (part + 1) // shards
+        first, end = total * shard // shards, total * (shard + 1) // shards
         if first == end:
             raise Problem(
                 f"datasets.{dataset}.shards: {shards}, but there are {total} shapes",
-                "every part needs a shape",
+                "every shard needs a shape",
                 "lower shards; it pays for millions of shapes",
             )
         with store.create_h5(target, stamp) as out:
             blocks = _indices(points, entry, first, end)
-            label = f"patchify {scheme} {dataset}" + (f" {part + 1}/{shards}" if shards > 1 else "")
+            label = f"patchify {scheme} {dataset}" + (f" {shard + 1}/{shards}" if shards > 1 else "")
             for start, arrays in track(blocks, -(-(end - first) // BLOCK), label):
                 for name, array in arrays.items():
                     if name not in out:

@@ -11,17 +11,17 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from jepa3d import objectives, plugins, pretrained
+from jepa3d.graph import Graph
 from jepa3d.layout import Layout
 from jepa3d.loggers import About
 from jepa3d.ops.draws import shape_keys
-from jepa3d.params import Params, Run, Scheme, run_slice
+from jepa3d.params import Params, Run, Scheme
 from jepa3d.params.validation import plugin_config
 from jepa3d.problem import Problem
 from jepa3d.results import resume, store
@@ -49,17 +49,6 @@ class Asked(NamedTuple):
         scheme: Scheme = self.params.pick("patches", self.entry.patches)
         return scheme
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """All that the training depends on, beside its inputs."""
-        return run_slice(self.params, self.run) | {"seed": self.seed}
-
-    def inputs(self) -> list[Path]:
-        probe = self.entry.monitor.probe
-        read = dict.fromkeys([*self.entry.data, *([probe] if probe else [])])
-        layout, scheme = self.layout, self.entry.patches
-        return [path for data in read for path in (layout.canonical(data), layout.patches(scheme, data))]
-
 
 def pretrain(params: Params, layout: Layout, run: str, seed: int) -> None:
     """Train one run with one seed, or go on where it was stopped. Raises fit.Stopped when a signal stops it.
@@ -73,7 +62,8 @@ def pretrain(params: Params, layout: Layout, run: str, seed: int) -> None:
 
 def _pretrain(asked: Asked, world: distributed.World) -> None:
     layout, entry, seed = asked.layout, asked.entry, asked.seed
-    stamp = store.stamp("pretrain", asked.settings, asked.inputs() if world.first else [])
+    made = Graph(asked.params, layout).job("pretrain", asked.run, seed)
+    stamp = store.stamp(made.verb, made.settings, made.reads if world.first else ())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective = _objective(asked, world).to(device)
     execution = asked.params.execution.of_run(asked.run)
@@ -166,8 +156,8 @@ def publish(asked: Asked, objective: Base, stamp: dict[str, Any], cost: dict[str
     layout, run, seed = asked.layout, asked.run, asked.seed
     curve = layout.state(run, seed) / loop.CURVE
     rows = store.read_jsonl(curve) if curve.exists() else []
-    store.write_jsonl(layout.curve(run, seed), [*rows, {"step": rows[-1]["step"] if rows else 0, "cost": cost}])
-    store.write_json(layout.run_config(run, seed), {"provenance": stamp, **stamp["settings"]})
+    store.write_jsonl(layout.curve(run, seed), [*rows, {"step": rows[-1]["step"] if rows else 0, "cost": cost}], stamp)
+    store.write_json(layout.run_config(run, seed), {"provenance": stamp, **stamp["settings"]}, stamp)
     pretrained.save(layout.encoder(run, seed), objective.encoders(), asked.scheme, stamp)
     if "JEPA3D_JOB" not in os.environ:
         resume.drop(layout.state(run, seed))

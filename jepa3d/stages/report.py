@@ -1,9 +1,13 @@
-"""report: every evaluation of the chosen study -> results/metrics.json, results/report/index.html, results/plots/."""
+"""report: every evaluation of the chosen study -> results/studies/<study>/: metrics.json, index.html, plots/.
+
+The chosen study's also lies in results/metrics.json, results/report/ and results/plots/.
+"""
 
 from __future__ import annotations
 
+from jepa3d.graph import Graph
 from jepa3d.layout import Layout
-from jepa3d.params import Params, slice_of
+from jepa3d.params import Params
 from jepa3d.report import card, numbers, page, pictures, shapes, sources, text
 from jepa3d.report import study as studies
 from jepa3d.report.content import Content, content
@@ -25,20 +29,23 @@ def report(params: Params, layout: Layout) -> None:
     """Write the report of the chosen study and print its tables. A missing file is a Problem that names the command
     that makes it."""
     study = studies.read(params, layout)
-    store.stamp("report", slice_of(params.chosen), sources.files_of(params, layout))  # for the records
+    job = Graph(params, layout).job("report", params.study)
+    stamp = store.stamp(job.verb, job.settings, job.reads, store.recorded)  # much of it is large
     found = content(params, study)
     drawn = draw_shapes(params, layout)
     files = plots(found, drawn)
     model_card = card.card(found, layout)
     rendered = page.render(found, drawn, model_card)
-    layout.plots.mkdir(parents=True, exist_ok=True)
-    for stale in set(PLOTS) - set(files):
-        (layout.plots / stale).unlink(missing_ok=True)
-    for name, data in files.items():
-        store.write_bytes(layout.plots / name, data)
-    store.write_text(layout.card, card.file(model_card) if model_card else "# No trained encoder in this study\n")
-    store.write_text(layout.report, rendered)
-    store.write_json(layout.metrics, numbers.metrics(study))
+    for place in (layout.study(params.study), layout.chosen):
+        place.plots.mkdir(parents=True, exist_ok=True)
+        for stale in set(PLOTS) - set(files):
+            (place.plots / stale).unlink(missing_ok=True)
+        for name, data in files.items():
+            store.write_bytes(place.plots / name, data, stamp)
+        words = card.file(model_card) if model_card else "# No trained encoder in this study\n"
+        store.write_text(place.card, words, stamp)
+        store.write_text(place.page, rendered, stamp)
+        store.write_json(place.metrics, numbers.metrics(study), stamp)
     text.show(found)
 
 

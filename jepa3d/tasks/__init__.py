@@ -9,7 +9,7 @@ which are imported inside the functions: the Snakefile reads the Configs):
     def evaluate(given, config, seed: int) -> Result             `given`: Features or Encoded, as NEEDS says
 
 What else a task may have is in `Plugin`, with its default: which encoders it can evaluate, and, where it consists of
-trainings of their own that a cluster may run at once, `parts`, `part` and `gather`.
+trainings of their own that a cluster may run at once, `folds`, `fold` and `gather`.
 
 One that trains in one go may be given to several ranks: each calls `evaluate` with the ranks that it works with as
 `given.world`, and what the first returns counts.
@@ -119,13 +119,13 @@ class Plugin(Protocol[G, C]):
         """Why an encoder cannot be evaluated so. Default: None, it can."""
         return None
 
-    def parts(self, config: C, /) -> int:
+    def folds(self, config: C, /) -> int:
         """How many trainings of their own the evaluation consists of. Default: 0, it is one job."""
         return 0
 
-    def part(self, given: G, config: C, seed: int, number: int, /) -> Result:
+    def fold(self, given: G, config: C, seed: int, number: int, /) -> Result:
         """One of them, a job of its own."""
-        raise Problem(f"there is no part {number}", "this evaluation is computed in one go", "leave out --part")
+        raise Problem(f"there is no fold {number}", "this evaluation is computed in one go", "leave out --fold")
 
     def gather(self, results: Sequence[Result], config: C, /) -> Result:
         """The finding, from the results of all of them in their order. Default: there is one, of the only job."""

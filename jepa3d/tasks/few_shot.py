@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import PositiveFloat
 
 from jepa3d.ops import episodes, score
-from jepa3d.ops.episodes import Episodes, folds
+from jepa3d.ops.episodes import Episodes
 from jepa3d.results.finding import SHARE, Details, Folds, Metric, share
 from jepa3d.tasks import Features, Needs, Result
 from jepa3d.tasks._shared.given import check
@@ -39,7 +39,7 @@ def protocol(config: Config) -> str:
 def evaluate(given: Features, config: Config, seed: int) -> Result:
     """`linear` and `knn` (1-NN): mean accuracy over the folds, and `_std`, the sample standard deviation."""
     check(given)
-    problems = folds(
+    problems = episodes.folds(
         given.y_train, given.y_test, config, seed, given.classes, given.source, given.id_train, given.id_test
     )
     x_train, x_test = standardise(given.x_train, given.x_test)

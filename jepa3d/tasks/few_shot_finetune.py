@@ -1,7 +1,7 @@
 """Few-shot classification by fine-tuning: each fold an encoder trained on with its shots, end to end (protocols.md).
 
 The peers report each fold's best epoch on its queries; here every fold ends after a fixed length and nothing is
-chosen. The folds are those of `few_shot`, shape for shape, and each is a part of its own, which a cluster runs at once.
+chosen. The folds are those of `few_shot`, shape for shape, and each is a job of its own, which a cluster runs at once.
 """
 
 from __future__ import annotations
@@ -48,31 +48,26 @@ def protocol(config: Config) -> str:
     )
 
 
-def parts(config: Config) -> int:
-    """The folds."""
+def folds(config: Config) -> int:
+    """How many trainings of their own it consists of."""
     return config.folds
 
 
 def evaluate(given: Encoded, config: Config, seed: int) -> Result:
-    """All folds one after the other, as `part` and `gather` do them."""
-    return gather(
-        [
-            part(given._replace(state=given.state / f"part{number}"), config, seed, number)
-            for number in range(parts(config))
-        ],
-        config,
-    )
+    """All folds one after the other, as `fold` and `gather` do them."""
+    states = [given.state / f"fold{number}" for number in range(folds(config))]
+    return gather([fold(given._replace(state=state), config, seed, n) for n, state in enumerate(states)], config)
 
 
-def part(given: Encoded, config: Config, seed: int, number: int) -> Result:
+def fold(given: Encoded, config: Config, seed: int, number: int) -> Result:
     """One fold: `accuracy` over its queries after the last step. Raises fit.Stopped on a signal."""
     from jepa3d.train import tuning
 
     labels = labels_of(given)
     check_labels(labels)
     train, test = (np.flatnonzero(labels.split == split) for split in ("train", "test"))
-    fold = folds(labels, config, seed)[number]
-    shots, queries = np.sort(train[fold.support]), np.sort(test[fold.query])
+    chosen = draws(labels, config, seed)[number]
+    shots, queries = np.sort(train[chosen.support]), np.sort(test[chosen.query])
     classes = np.unique(labels.label[shots])
     own = derive(seed, "fold", number)
     start = tuning.classifier(
@@ -121,7 +116,7 @@ def _of_fold(
     return batches.InMemory(arrays._replace(label=np.searchsorted(classes, arrays.label)))
 
 
-def folds(labels: Labels, config: Config, seed: int) -> list[Fold]:
+def draws(labels: Labels, config: Config, seed: int) -> list[Fold]:
     """The folds that `few_shot` has on the same data with the same seed."""
     train, test = labels.split == "train", labels.split == "test"
     return episodes.folds(

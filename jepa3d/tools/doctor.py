@@ -23,6 +23,7 @@ from rich.markup import escape
 from jepa3d import __version__, datasets, plugins, project
 from jepa3d.datasets import SetAside, Shape
 from jepa3d.formats import roots
+from jepa3d.graph import Graph
 from jepa3d.layout import Layout
 from jepa3d.params import DatasetConfig, Params
 from jepa3d.problem import Problem
@@ -47,7 +48,7 @@ class Entry(NamedTuple):
 
 def doctor(params: Params, layout: Layout) -> int:
     """Print the page. 0: the study can run; 1: it cannot, and the page says why and what helps."""
-    wanted = datasets_of(params)
+    wanted = datasets_of(params, layout)
     entries = [study(params), *(dataset(params, layout, name) for name in wanted), *machine(layout)]
     console = Console(soft_wrap=True, highlight=False)
     for entry in entries:
@@ -59,12 +60,9 @@ def doctor(params: Params, layout: Layout) -> int:
     return int(bool(bad))
 
 
-def datasets_of(params: Params) -> list[str]:
+def datasets_of(params: Params, layout: Layout) -> list[str]:
     """Every data set that the study reads, in the order of params.yaml."""
-    chosen = params.chosen
-    runs = [params.runs[name] for name in chosen.run_names()]
-    used = {name for run in runs for name in run.data} | {run.monitor.probe for run in runs}
-    used |= {params.evals[name].dataset for name in chosen.eval_names()}
+    used = {name for job in Graph(params, layout).jobs() if job.verb == "convert" for name in job.names}
     return [name for name in params.datasets if name in used]
 
 

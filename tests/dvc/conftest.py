@@ -27,7 +27,10 @@ STUDY: dict[str, Any] = {
         "tiny": {"about": "two runs", "runs": ["jepa", "other"], "evals": ["knn"], "seeds": [0]},
         "small": {"runs": ["jepa"], "evals": ["knn"], "seeds": [0]},
     },
-    "datasets": {"toys": {"kind": "procedural", "train": 60, "test": 20, "points": 128}},
+    "datasets": {
+        "toys": {"kind": "procedural", "train": 60, "test": 20, "points": 128},
+        "watched": {"kind": "procedural", "train": 20, "test": 5, "points": 128},
+    },
     "patches": {"flat": {"points": 128, "levels": [{"num": 16, "size": 8}]}},
     "models": {
         "tiny": {"width": 24, "depth": 1, "heads": 2, "tokenizer": {"widths": [8, 16, 16]}},
@@ -142,7 +145,8 @@ class Repository:
 
 def jobs(text: str) -> list[str]:
     """Every 'jepa3d VERB ...' of a log, without where it runs and on how many threads."""
-    command = r"^(?:Shell command:)? *jepa3d --params params.yaml --results results (?:--threads \d+ )?(.*)$"
+    where = r"(?:--log \S+ )?(?:--study \S+ )?(?:--threads \d+ )?"
+    command = rf"^(?:Shell command:)? *jepa3d --params params.yaml --results results {where}(.*)$"
     found = re.findall(command, text, re.MULTILINE)
     return sorted(line.strip() for line in found if line.strip() != "check")
 

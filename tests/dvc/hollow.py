@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 from jepa3d import project
-from jepa3d.layout import Layout, place_of
+from jepa3d.graph import Graph
+from jepa3d.layout import Layout
 from jepa3d.params import Params
-from jepa3d.results import provenance, store
+from jepa3d.results import store
 
+PLOTS = ("scores.csv", "curves.csv", "predictions.csv")
 LARGE = 1_100_000  # bytes: Snakemake compares the contents of smaller files, and forgives a wrong time
 
 
@@ -23,87 +25,32 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--params", type=Path)
     parser.add_argument("--results", type=Path)
-    parser.add_argument("--threads")
-    parser.add_argument("--seed")
+    for option in ("--threads", "--log", "--study", "--seed", "--shard", "--fold"):
+        parser.add_argument(option)
     parser.add_argument("words", nargs="+")
     given = parser.parse_args()
     verb, *names = given.words
     if verb == "check":
         return
     time.sleep(float(os.environ.get("HOLLOW_SECONDS", 0)))
-    make(project.load(given.params), Layout(given.results), verb, *names, *([given.seed] if given.seed else []))
+    names[1:1] = [given.seed] if given.seed else []  # where it stands in the paths
+    number = given.shard or given.fold
+    make(project.load(given.params, given.study), Layout(given.results), verb, *names, *([number] if number else []))
 
 
 def make(params: Params, layout: Layout, verb: str, *names: str) -> None:
-    """The outputs of one job; the names are those of the command line, a seed last."""
-    outputs, inputs = {
-        "download": _download,
-        "convert": _convert,
-        "patchify": _patchify,
-        "pretrain": _pretrain,
-        "embed": _embed,
-        "evaluate": _evaluate,
-        "report": _report,
-    }[verb](params, layout, *names)
-    place = place_of(outputs[0])
-    assert place is not None
-    settings = provenance.settings_now(params, place)
-    assert settings is not None
-    stamp = store.stamp(verb, settings, sorted(set(inputs)))
-    for path in outputs:
-        store.write_bytes(path, _content(path, stamp, params))
+    """The outputs of one job, which the graph knows, and of a report some pictures."""
+    job = Graph(params, layout).job(verb, *(names or [params.study]))
+    stamp = store.stamp(verb, job.settings, job.reads, store.recorded if verb == "report" else store.sha256)
+    for path in job.writes:
+        for file in [path / name for name in PLOTS] if path.name == "plots" else [path]:
+            store.write_bytes(file, _content(file, stamp, params), stamp)
 
 
 def make_all(params: Params, layout: Layout) -> None:
     """Every job of the chosen study."""
-    runs = {run: params.runs[run] for run in params.chosen.run_names()}
-    datasets = {data for entry in runs.values() for data in entry.data}
-    for data in sorted(datasets):
-        make(params, layout, "download", data)
-        make(params, layout, "convert", data)
-        for scheme in sorted({entry.patches for entry in runs.values()}):
-            make(params, layout, "patchify", scheme, data)
-    for run, seed in params.chosen.trainings():
-        make(params, layout, "pretrain", run, str(seed))
-        for data in sorted({params.evals[name].dataset for name in params.chosen.eval_names()}):
-            make(params, layout, "embed", run, data, str(seed))
-    for cell in params.chosen.cells():
-        make(params, layout, "evaluate", cell.run, cell.evaluation, str(cell.seed))
-    make(params, layout, "report")
-
-
-def _download(params, layout, dataset):
-    return [layout.source(dataset)], []
-
-
-def _convert(params, layout, dataset):
-    return [layout.canonical(dataset), layout.audit(dataset)], [layout.source(dataset)]
-
-
-def _patchify(params, layout, scheme, dataset):
-    return [layout.patches(scheme, dataset)], [layout.canonical(dataset)]
-
-
-def _pretrain(params, layout, run, seed):
-    entry = params.runs[run]
-    inputs = [path for data in entry.data for path in (layout.canonical(data), layout.patches(entry.patches, data))]
-    return [layout.encoder(run, seed), layout.run_config(run, seed), layout.curve(run, seed)], inputs
-
-
-def _embed(params, layout, run, dataset, seed):
-    inputs = [layout.canonical(dataset), layout.patches(params.runs[run].patches, dataset), layout.encoder(run, seed)]
-    return [layout.features(run, seed, dataset)], inputs
-
-
-def _evaluate(params, layout, run, name, seed):
-    return [layout.evaluation(run, seed, name)], [layout.features(run, seed, params.evals[name].dataset)]
-
-
-def _report(params, layout):
-    inputs = [layout.evaluation(cell.run, cell.seed, cell.evaluation) for cell in params.chosen.cells()]
-    inputs += [layout.curve(run, seed) for run, seed in params.chosen.trainings()]
-    plots = [layout.plots / name for name in ("scores.csv", "curves.csv", "predictions.csv")]
-    return [*plots, layout.report, layout.card, layout.metrics], inputs
+    for job in Graph(params, layout).jobs():
+        make(params, layout, job.verb, *job.names)
 
 
 def _content(path, stamp, params):

@@ -33,12 +33,12 @@ from jepa3d.stages.patchify import patchify
 
 PATIENCE = 120.0
 
-# stands in for the module jepa3d.__main__ in the processes of a job
+# stands in for the command line: what the ranks of a job do, and the command that submits it
 STAND_IN = """
-import os, signal, sys, time, types
+import os, signal, sys, time
 from pathlib import Path
 
-def app(arguments, standalone_mode):
+def run(arguments):
     from jepa3d.problem import Problem
     rank, folder = os.environ["RANK"], Path(os.environ["STAND_IN"])
     with (folder / "started").open("a") as file:
@@ -60,10 +60,11 @@ def app(arguments, standalone_mode):
     (folder / "result").touch()
     return 0
 
-if os.environ.get("RANK") or os.environ.get("SUBMITIT_EXECUTOR"):
-    module = types.ModuleType("jepa3d.__main__")
-    module.app = app
-    sys.modules["jepa3d.__main__"] = module
+if __name__ == "__main__":
+    from jepa3d.launch.submit import submit_wanted
+    import stand_in
+
+    submit_wanted(Path(sys.argv[1]), stand_in.run)
 """
 
 LAUNCHER = """
@@ -77,7 +78,7 @@ from jepa3d.problem import Problem
 folder, where, settings = sys.argv[1:]
 folder = Path(folder)
 work = Work(Place(folder / "state" / "launch", "test-job"), "test", folder / "params.yaml", ("do", "this"),
-                   settings, (), folder / "result", "jepa3d cancel it")
+                   settings, (), folder / "result", "jepa3d cancel it", (sys.executable, "-m", "stand_in"))
 try:
     sys.exit(attend(work, where, Cluster(ranks_per_node=2, cpus_per_rank=1, poll=0.2)))
 except Problem as problem:
@@ -92,7 +93,10 @@ class Launching:
     def __init__(self, folder: Path) -> None:
         self.folder, self.place = folder, Place(folder / "state" / "launch", "test-job")
         self.running: list[subprocess.Popen[str]] = []
-        self.environment = os.environ | {"STAND_IN": str(folder), "PYTHONPATH": str(folder / "path")}
+        self.environment = os.environ | {
+            "STAND_IN": str(folder),
+            "PYTHONPATH": os.pathsep.join([str(folder / "path"), *sys.path]),
+        }
 
     def start(self, where: str = "local", settings: str = "these") -> subprocess.Popen[str]:
         words = [sys.executable, "-c", LAUNCHER, str(self.folder), where, settings]
@@ -126,7 +130,7 @@ class Launching:
 @pytest.fixture
 def launching(tmp_path: Path) -> Iterator[Launching]:
     (tmp_path / "path").mkdir()
-    (tmp_path / "path" / "sitecustomize.py").write_text(STAND_IN)
+    (tmp_path / "path" / "stand_in.py").write_text(STAND_IN)
     (tmp_path / "params.yaml").write_text("study: x\n")
     found = Launching(tmp_path)
     yield found
@@ -371,7 +375,7 @@ def test_what_ranks_could_not_share_is_not_submitted(
     tiny["evals"]["it"] = {"dataset": "toys", "task": task}
     path = write(tiny)
     with pytest.raises(Problem, match=r"evals\.it: nothing here that ranks could share") as caught:
-        trainings.launch(project.load(path), path, layout, Named("jepa", 0, "it"), "local", Cluster())
+        trainings.launch(project.load(path), path, layout, Named("jepa", 0, "it"), "local", Cluster(), ())
     assert why in caught.value.why
     assert not layout.state("jepa", 0).exists()
 
@@ -382,7 +386,9 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused_before_any_job(
     tiny["evals"]["it"] = {"dataset": "toys", "task": {"kind": "finetune", "fit": {"steps": 4, "batch": 8}}}
     path = write(tiny)
     with pytest.raises(Problem, match=r"evals\.it\.task\.fit\.batch: 8 shapes cannot be shared by 3 ranks"):
-        trainings.launch(project.load(path), path, layout, Named("jepa", 0, "it"), "local", Cluster(ranks_per_node=3))
+        trainings.launch(
+            project.load(path), path, layout, Named("jepa", 0, "it"), "local", Cluster(ranks_per_node=3), ()
+        )
 
 
 def test_cancelling_ends_the_job_and_forgets_it(layout: Layout, monkeypatch: pytest.MonkeyPatch):
@@ -415,7 +421,7 @@ def test_a_lock_whose_folder_was_tidied_up_is_taken_again(tmp_path: Path):
 
 
 def test_lives_without_progress_end(place: Place):
-    job = Job(place, [], "", False, True, "slurm")
+    job = Job(place, len, [], "", False, True, "slurm")
     for _ in range(LIVES):
         job._note_life()
     (place.folder.parent / "step000000010.pt").touch()

@@ -68,8 +68,8 @@ def test_a_failure_keeps_what_was_there_and_leaves_nothing_else(tmp_path: Path):
         temporary.write_text("half")
         raise RuntimeError("oops")
 
-    with pytest.raises(RuntimeError, match="oops"):
-        store.write_with(target, write_half)
+    with pytest.raises(RuntimeError, match="oops"), store.replacing(target) as temporary:
+        write_half(temporary)
     assert target.read_text() == "old"
     assert files(tmp_path) == ["file.txt"]
 
@@ -133,7 +133,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jepa3d.results import store
-import jepa3d
 from jepa3d.problem import Problem
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))   # writes beyond this fail as on a full disk
@@ -261,6 +260,29 @@ def test_a_stamp_says_what_code_settings_and_inputs_made_a_file_and_nothing_abou
     assert stamp["settings"] == {"run": "jepa"}
     assert stamp["inputs"][str(tmp_path / "in")].startswith("ba7816bf8f01cfea")  # sha256 of abc
     assert stamp == store.stamp("embed", {"run": "jepa"}, [tmp_path / "in"])
+
+
+def test_the_code_of_a_stamp_is_that_of_the_whole_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Not of the one folder in which the function happens to stand."""
+    package = tmp_path / "jepa3d"
+    (package / "results").mkdir(parents=True)
+    (package / "results" / "store.py").write_text("")
+    (package / "seeds.py").write_text("1")
+    monkeypatch.setattr(store, "__file__", str(package / "results" / "store.py"))
+    before = store.code_hash.__wrapped__()
+    (package / "seeds.py").write_text("2")
+    assert store.code_hash.__wrapped__() != before
+
+
+def test_two_outputs_have_each_the_stamp_that_was_given_for_it(tmp_path: Path):
+    """Nothing is remembered from one to the next: a stamp that was made and not given away is of no file."""
+    results = tmp_path / "results"
+    one, two = (store.stamp("convert", {"seed": seed}) for seed in (1, 2))
+    store.write_h5(results / "canonical" / "two.h5", {}, two)
+    store.write_h5(results / "canonical" / "one.h5", {}, one)
+    store.write_json(results / "canonical" / "two.audit.json", {})
+    found = [records.read(results / "canonical" / name) for name in ("one.h5", "two.h5", "two.audit.json")]
+    assert [record and record["stamp"]["settings"]["seed"] for record in found] == [1, 2, None]
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path):

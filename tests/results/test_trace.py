@@ -77,9 +77,7 @@ def test_settings_versions_seeds_duration_and_machine_are_said_once(said: Callab
 def test_the_cost_of_a_training_and_the_hashes_of_raw_files_are_said(
     said: Callable[..., tuple[int, str]], made: Layout, params: Params
 ):
-    store.stamp("pretrain", {})
     store.write_jsonl(made.curve("jepa", 0), [{"step": 20, "cost": {"seconds": 3.5, "device": "cpu"}}])
-    store.stamp("download", {})
     store.write_json(made.source("toys"), {"kind": "folder", "how": "in place", "root": "/data/chairs",
                                            "lists": {"train.txt": {"bytes": 3, "sha256": "ab12"}}})  # fmt: skip
     _, page = said("jepa", "knn")

@@ -40,6 +40,10 @@ OUTPUTS = [
     "report/index.html",
     "report/model_card.md",
     "plots/scores.csv",
+    "studies/tiny/metrics.json",
+    "studies/tiny/index.html",
+    "studies/tiny/model_card.md",
+    "studies/tiny/plots/curves.csv",
 ]
 
 
@@ -80,6 +84,11 @@ def judged(params: Params, layout: Layout) -> dict[str, int]:
     return {verb: verbs.count(verb) for verb in dict.fromkeys(verbs)}
 
 
+def is_of_report(path: Path) -> bool:
+    place = place_of(path)
+    return place is not None and place.verb == "report"
+
+
 # --- verify
 
 
@@ -112,7 +121,7 @@ def test_the_files_found_are_printed_with_the_command_that_mends(
     said = capsys.readouterr().out
     assert str(made.encoder("jepa", 1)) in said
     assert "jepa3d pretrain jepa --seed 1" in said
-    assert "2 are not as they were made" in said  # the encoder, and the features that were made from it
+    assert "14 are not as they were made" in said  # the encoder, the features, and the twelve files of the report
 
 
 def test_a_changed_byte_of_a_record_is_found(made: Layout):
@@ -141,6 +150,7 @@ def test_a_file_that_was_made_from_an_earlier_version_of_its_input_is_named(para
     consumers |= {f"pretrain/{run}/seed{seed}/{name}" for run in ("jepa", "random_init") for seed in (0, 1)
                   for name in ("encoder.safetensors", "config.json", "curve.jsonl")}  # fmt: skip
     consumers |= {f"features/{run}/seed{seed}/toys.h5" for run in ("jepa", "random_init") for seed in (0, 1)}
+    consumers |= {str(path.relative_to(made.results)) for path in provenance.outputs(made) if is_of_report(path)}
     assert set(bad(made)) == consumers
 
 
@@ -151,8 +161,8 @@ def test_results_may_be_moved(made: Layout):
 
 def test_a_raw_file_of_another_size_is_named(params: Params, made: Layout):
     (made.raw("toys") / "chairs.h5").write_bytes(b"12345")
-    store.stamp("download", slice_of(params.datasets["toys"]))
-    store.write_json(made.source("toys"), {"unpacked": {"chairs.h5": 6}})
+    stamp = store.stamp("download", slice_of(params.datasets["toys"]))
+    store.write_json(made.source("toys"), {"unpacked": {"chairs.h5": 6}}, stamp)
     assert bad(made)["raw/toys/chairs.h5"] == "is not the file that was downloaded"
 
 
@@ -170,10 +180,11 @@ def test_the_circumstances_stand_in_the_record_and_not_in_the_output(made: Layou
     assert record["stamp"]["verb"] == "report"
 
 
-def test_only_outputs_of_the_verb_at_work_are_recorded(layout: Layout, tmp_path: Path):
-    store.stamp("convert", {})
-    store.write_json(tmp_path / "report" / "index.html", {})  # somebody's own, whatever its name
-    store.write_json(layout.state("jepa", 0) / "notes.json", {})
+def test_only_an_output_in_its_place_that_is_written_with_its_stamp_is_recorded(layout: Layout, tmp_path: Path):
+    stamp = store.stamp("convert", {})
+    store.write_json(tmp_path / "report" / "index.html", {}, stamp)  # somebody's own, whatever its name
+    store.write_json(layout.state("jepa", 0) / "notes.json", {}, stamp)
+    store.write_json(layout.audit("toys"), {})
     assert not list(tmp_path.rglob("records"))
 
 
@@ -207,18 +218,21 @@ def test_a_record_knows_the_commit_and_a_change_that_is_in_no_commit(tmp_path: P
     ("change", "stale"),
     [
         (lambda p: None, {}),
-        (lambda p: p["runs"]["jepa"].update(about="other words"), {}),
-        (lambda p: p["runs"]["jepa"]["fit"].update(lr=0.002), {"pretrain": 12, "embed": 4, "evaluate": 8, "report": 6}),
+        (lambda p: p["runs"]["jepa"].update(about="other words"), {"report": 12}),
+        (
+            lambda p: p["runs"]["jepa"]["fit"].update(lr=0.002),
+            {"pretrain": 12, "embed": 4, "evaluate": 8, "report": 12},
+        ),
         (
             lambda p: p["runs"]["random_init"]["objective"].update(clouds=16),
-            {"pretrain": 6, "embed": 2, "evaluate": 4, "report": 6},
+            {"pretrain": 6, "embed": 2, "evaluate": 4, "report": 12},
         ),
-        (lambda p: p["evals"]["knn"]["task"].update(k=[3]), {"evaluate": 4, "report": 6}),
-        (lambda p: p["studies"]["tiny"].update(about="other words"), {"report": 6}),
-        (lambda p: p["models"]["tiny"].update(depth=2), {"pretrain": 12, "embed": 4, "evaluate": 8, "report": 6}),
+        (lambda p: p["evals"]["knn"]["task"].update(k=[3]), {"evaluate": 4, "report": 12}),
+        (lambda p: p["studies"]["tiny"].update(about="other words"), {"report": 12}),
+        (lambda p: p["models"]["tiny"].update(depth=2), {"pretrain": 12, "embed": 4, "evaluate": 8, "report": 12}),
         (
             lambda p: p["patches"]["flat"].update(sample="fps"),
-            {"patchify": 1, "pretrain": 12, "embed": 4, "evaluate": 8, "report": 6},
+            {"patchify": 1, "pretrain": 12, "embed": 4, "evaluate": 8, "report": 12},
         ),
     ],
 )
@@ -233,8 +247,8 @@ def test_a_change_makes_stale_what_depends_on_it_and_nothing_else(
     assert dict(sorted(judged(project.load(write(tiny)), made).items())) == dict(sorted(stale.items()))
 
 
-def test_what_settings_now_says_is_what_the_verbs_stamp(tiny: dict[str, Any], write: Callable[[Any], Path]):
-    """Of shards and parts here; of all else in tests/dvc, with the real command."""
+def test_what_the_graph_says_is_what_the_verbs_stamp(tiny: dict[str, Any], write: Callable[[Any], Path]):
+    """Of shards here; of all else in tests/dvc, with the real command."""
     from jepa3d.stages.convert import convert
     from jepa3d.stages.download import download
     from jepa3d.stages.patchify import patchify
@@ -244,13 +258,13 @@ def test_what_settings_now_says_is_what_the_verbs_stamp(tiny: dict[str, Any], wr
     layout = Layout(write(tiny).parent / "results")
     download(params, layout, "toys")
     convert(params, layout, "toys")
-    patchify(params, layout, "flat", "toys", part=1)
+    patchify(params, layout, "flat", "toys", shard=1)
     patchify(params, layout, "flat", "toys")
     files = provenance.read(layout)
     assert len(files.digests) == 3 + 3 + 1
     assert provenance.judge(params, files).stale == []
     tiny["datasets"]["toys"]["shards"] = 2
-    assert judged(project.load(write(tiny)), layout) == {"patchify": 3}, "both parts that are left, and the whole"
+    assert judged(project.load(write(tiny)), layout) == {"patchify": 3}, "both shards that are left, and the whole"
 
 
 def test_what_the_chosen_study_does_not_ask_for_is_neither(
@@ -258,12 +272,12 @@ def test_what_the_chosen_study_does_not_ask_for_is_neither(
 ):
     tiny["studies"]["tiny"]["runs"] = ["jepa"]
     tiny["runs"]["random_init"]["objective"]["clouds"] = 16
-    assert judged(project.load(write(tiny)), made) == {"report": 6}
+    assert judged(project.load(write(tiny)), made) == {"report": 12}
 
 
 def test_a_changed_byte_upstream_makes_everything_after_it_stale(params: Params, made: Layout):
     flip(made.patches("flat", "toys"), 0)
-    assert judged(params, made) == {"patchify": 1, "pretrain": 12, "embed": 4, "evaluate": 8, "report": 6}
+    assert judged(params, made) == {"patchify": 1, "pretrain": 12, "embed": 4, "evaluate": 8, "report": 12}
 
 
 # --- tidy

@@ -135,9 +135,9 @@ def test_the_ema_encoder_is_evaluated_beside_the_context_encoder(layout: Layout)
 
 
 def test_a_run_without_an_ema_encoder_has_no_such_metrics(layout: Layout):
-    features(layout.features("mae", 0, "toys"), target=False)
-    evaluate(params_with(TASKS), layout, "mae", "near", 0)
-    metrics = store.read_json(layout.evaluation("mae", 0, "near"))["metrics"]
+    features(layout.features("jepa", 0, "toys"), target=False)
+    evaluate(params_with(TASKS), layout, "jepa", "near", 0)
+    metrics = store.read_json(layout.evaluation("jepa", 0, "near"))["metrics"]
     assert "accuracy" in metrics
     assert not [key for key in metrics if key.endswith("_ema")]
 
@@ -327,16 +327,16 @@ def in_child(work: Callable[[], None]) -> int:
     return child
 
 
-def test_parts_that_were_jobs_and_the_call_by_hand_find_the_same(trained: Params, layout: Layout):
+def test_folds_that_were_jobs_and_the_call_by_hand_find_the_same(trained: Params, layout: Layout):
     path = layout.evaluation("random_init", 0, "folds")
     evaluate(trained, layout, "random_init", "folds", 0)
     by_hand = path.read_bytes()
-    shutil.rmtree(layout.part("random_init", 0, "folds", 0).parent)
+    shutil.rmtree(layout.fold("random_init", 0, "folds", 0).parent)
     for number in (1, 0):
-        evaluate(trained, layout, "random_init", "folds", 0, part=number)
-        part = store.read_json(layout.part("random_init", 0, "folds", number))
-        assert (part["part"], part["seed"]) == (number, 0)
-        assert not (layout.evaluation_state("random_init", 0, "folds") / f"part{number}").exists()
+        evaluate(trained, layout, "random_init", "folds", 0, fold=number)
+        fold = store.read_json(layout.fold("random_init", 0, "folds", number))
+        assert (fold["fold"], fold["seed"]) == (number, 0)
+        assert not (layout.evaluation_state("random_init", 0, "folds") / f"fold{number}").exists()
     evaluate(trained, layout, "random_init", "folds", 0)
     assert path.read_bytes() == by_hand
     found = store.read_json(path)
@@ -345,21 +345,21 @@ def test_parts_that_were_jobs_and_the_call_by_hand_find_the_same(trained: Params
     assert found["predicted"] is None
 
 
-def test_parts_that_are_there_are_not_computed_again_unless_they_are_of_other_settings(
+def test_folds_that_are_there_are_not_computed_again_unless_they_are_of_other_settings(
     trained: Params, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ):
     evaluate(trained, layout, "random_init", "folds", 0)
     computed = []
     monkeypatch.setattr(
         few_shot_finetune,
-        "part",
+        "fold",
         lambda given, settings, seed, number: (
             computed.append(number) or Result({"accuracy": share(0.5), "queries": Metric(1.0)})
         ),
     )
     evaluate(trained, layout, "random_init", "folds", 0)
     assert computed == []
-    layout.part("random_init", 0, "folds", 1).write_text("damaged")
+    layout.fold("random_init", 0, "folds", 1).write_text("damaged")
     evaluate(trained, layout, "random_init", "folds", 0)
     assert computed == [1]
     entry = trained.evals["folds"]
@@ -369,27 +369,27 @@ def test_parts_that_are_there_are_not_computed_again_unless_they_are_of_other_se
     assert computed == [1, 0, 1]
 
 
-def test_parts_of_two_versions_of_the_code_are_said_to_be(trained: Params, layout: Layout):
-    path = layout.part("random_init", 0, "folds", 1)
+def test_folds_of_two_versions_of_the_code_are_said_to_be(trained: Params, layout: Layout):
+    path = layout.fold("random_init", 0, "folds", 1)
     evaluate(trained, layout, "random_init", "folds", 0)
-    part = store.read_json(path)
-    part["provenance"]["code"] = "0123456789abcdef"
-    store.write_json(path, part)
+    fold = store.read_json(path)
+    fold["provenance"]["code"] = "0123456789abcdef"
+    store.write_json(path, fold)
     evaluate(trained, layout, "random_init", "folds", 0)
     notes = store.read_json(layout.evaluation("random_init", 0, "folds"))["notes"]
     assert any("2 versions of the code" in note for note in notes)
 
 
 @pytest.mark.parametrize(
-    ("name", "part", "says"),
+    ("name", "fold", "says"),
     [
-        ("folds", 2, r"(?s)evals.folds: has no part 2.*0 to 1"),
-        ("tuned", 0, r"(?s)evals.tuned: has no part 0.*in one go"),
+        ("folds", 2, r"(?s)evals.folds: has no fold 2.*0 to 1"),
+        ("tuned", 0, r"(?s)evals.tuned: has no fold 0.*in one go"),
     ],
 )
-def test_a_part_that_there_is_not_is_a_problem(trained: Params, layout: Layout, name: str, part: int, says: str):
+def test_a_fold_that_there_is_not_is_a_problem(trained: Params, layout: Layout, name: str, fold: int, says: str):
     with pytest.raises(Problem, match=says):
-        evaluate(trained, layout, "random_init", name, 0, part=part)
+        evaluate(trained, layout, "random_init", name, 0, fold=fold)
 
 
 def test_a_run_without_weights_to_train_on_is_a_problem(

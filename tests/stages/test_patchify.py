@@ -111,38 +111,38 @@ def test_without_the_canonical_file_the_command_that_makes_it_is_named(params: P
 
 @pytest.fixture
 def sharded(tiny: dict[str, Any], write: Callable[[Any], Path]) -> Params:
-    """The same study, the patches of its 80 shapes to be made in three parts."""
+    """The same study, the patches of its 80 shapes to be made in three shards."""
     tiny["datasets"]["toys"]["shards"] = 3
     return project.load(write(tiny))
 
 
-def test_parts_by_jobs_of_their_own_are_read_as_one_file(
+def test_shards_by_jobs_of_their_own_are_read_as_one_file(
     params: Params, sharded: Params, layout: Layout, toys: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole = cached(params, layout)
     monkeypatch.setattr(stage, "BLOCK", 7)
-    for part in (2, 0, 1):
-        stage.patchify(sharded, layout, "flat", "toys", part)
+    for shard in (2, 0, 1):
+        stage.patchify(sharded, layout, "flat", "toys", shard)
     with store.open_h5(layout.shard("flat", "toys", 1)) as file:
         assert np.array_equal(file["centre"][:], whole["centre"][26:53])
     made = {path: path.stat().st_mtime_ns for path in layout.shard("flat", "toys", 0).parent.iterdir()}
     joined = cached(sharded, layout)
     assert all(np.array_equal(array, whole[name]) for name, array in joined.items())
-    assert layout.patches("flat", "toys").stat().st_size < 20_000  # it refers to the parts
+    assert layout.patches("flat", "toys").stat().st_size < 20_000  # it refers to the shards
     assert {path: path.stat().st_mtime_ns for path in made} == made  # and they were not made again
 
 
-def test_a_random_choice_of_points_is_the_same_in_parts(
+def test_a_random_choice_of_points_is_the_same_in_shards(
     tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
 ):
     tiny["patches"]["few"] = {"points": 40, "sample": "random", "levels": [{"num": 10, "size": 5}]}
     whole = cached(project.load(write(tiny)), layout, "few")
     tiny["datasets"]["toys"]["shards"] = 4
-    parts = cached(project.load(write(tiny)), layout, "few")  # by hand: what is missing is made
-    assert all(np.array_equal(array, whole[name]) for name, array in parts.items())
+    joined = cached(project.load(write(tiny)), layout, "few")  # by hand: what is missing is made
+    assert all(np.array_equal(array, whole[name]) for name, array in joined.items())
 
 
-def test_a_part_of_other_settings_is_made_again(
+def test_a_shard_of_other_settings_is_made_again(
     tiny: dict[str, Any], write: Callable[[Any], Path], sharded: Params, layout: Layout, toys: Path
 ):
     cached(sharded, layout)
@@ -150,28 +150,28 @@ def test_a_part_of_other_settings_is_made_again(
     assert cached(project.load(write(tiny)), layout)["centre"].shape == (80, 12)
 
 
-def test_a_part_that_was_removed_is_a_problem_and_not_zeros(sharded: Params, layout: Layout, toys: Path):
+def test_a_shard_that_was_removed_is_a_problem_and_not_zeros(sharded: Params, layout: Layout, toys: Path):
     cached(sharded, layout)
     layout.shard("flat", "toys", 1).unlink()
     with (
-        pytest.raises(Problem, match=r"toys.parts/1.h5: no such file") as caught,
+        pytest.raises(Problem, match=r"toys.shards/1.h5: no such file") as caught,
         store.open_h5(layout.patches("flat", "toys")),
     ):
         pass
-    assert "jepa3d patchify flat toys --part 1" in caught.value.mend
+    assert "jepa3d patchify flat toys --shard 1" in caught.value.mend
 
 
 def test_shards_are_not_part_of_what_is_computed(params: Params, sharded: Params):
     assert slice_of(params.datasets["toys"]) == slice_of(sharded.datasets["toys"])
 
 
-def test_a_part_that_the_data_set_does_not_have_is_a_problem(
+def test_a_shard_that_the_data_set_does_not_have_is_a_problem(
     tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, toys: Path
 ):
-    for shards, part in ((1, 0), (3, 3)):
+    for shards, shard in ((1, 0), (3, 3)):
         tiny["datasets"]["toys"]["shards"] = shards
-        with pytest.raises(Problem, match=f"--part {part}: the patches of 'toys' have {shards} part"):
-            stage.patchify(project.load(write(tiny)), layout, "flat", "toys", part)
+        with pytest.raises(Problem, match=f"--shard {shard}: the patches of 'toys' have {shards} shard"):
+            stage.patchify(project.load(write(tiny)), layout, "flat", "toys", shard)
 
 
 def test_more_shards_than_shapes_is_a_problem(

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from jepa3d import layout as layouts
 from jepa3d import pretrained, project
 from jepa3d.encoders import build
 from jepa3d.layout import Layout
@@ -523,3 +524,25 @@ def test_a_long_line_is_averaged_in_equal_bins():
     thin = pictures.thinned(pictures.Line("a", range(1000), [1.0, 3.0] * 500), most=100)
     assert len(thin.x) == 100
     assert set(thin.y) == {2.0}
+
+
+def test_reports_of_several_studies_lie_beside_each_other_and_the_chosen_one_where_it_is_looked_for(tmp_path: Path):
+    text = PARAMS.replace("  larger:", "  smaller: {runs: [jepa], evals: [probe], seeds: [0]}\n  larger:")
+    params, layout = forge(tmp_path, text)
+    with contextlib.redirect_stdout(io.StringIO()):
+        stage.report(params, layout)
+        first = contents(layout.study("forged"))
+        stage.report(params.choosing("smaller"), layout)
+    assert contents(layout.study("forged")) == first, "the report of another study does not touch it"
+    assert contents(layout.chosen) == contents(layout.study("smaller"))
+    assert set(store.read_json(layout.metrics)["jepa"]) == {"probe"}
+    with contextlib.redirect_stdout(io.StringIO()):
+        stage.report(params, layout)
+    assert contents(layout.chosen) == contents(layout.study("forged")) == first
+
+
+def contents(place: layouts.Report) -> list[bytes]:
+    """The files of a report, and the names of its pictures."""
+    pictures = sorted(place.plots.iterdir())
+    names = [path.name.encode() for path in pictures]
+    return [path.read_bytes() for path in (place.metrics, place.page, place.card, *pictures)] + names

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from jepa3d.ops.episodes import folds
 from jepa3d.problem import Problem
 from jepa3d.tasks import Features
-from jepa3d.tasks.few_shot import Config, evaluate, folds
+from jepa3d.tasks.few_shot import Config, evaluate
 
 TRAIN, TEST = np.arange(80) % 8, np.arange(200) % 8
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jepa3d.ops import episodes
 from jepa3d.problem import Problem
 from jepa3d.tasks import Encoded, Features, Metric, Result, few_shot
 from jepa3d.tasks import few_shot_finetune as task
@@ -40,10 +41,10 @@ def test_the_folds_are_those_of_the_frozen_protocol_shape_for_shape(give: Give, 
         np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32), labels.label[test], labels.classes,
     )  # fmt: skip
     seen = []
-    drawn = few_shot.folds
-    monkeypatch.setattr(few_shot, "folds", lambda *given: seen.append(drawn(*given)) or seen[-1])
+    drawn = episodes.folds
+    monkeypatch.setattr(episodes, "folds", lambda *given: seen.append(drawn(*given)) or seen[-1])
     few_shot.evaluate(features, few_shot.Config(way=2, shot=4, queries=5, folds=3), seed=7)
-    for one, two in zip(seen[0], task.folds(labels, settings(), seed=7), strict=True):
+    for one, two in zip(seen[0], task.draws(labels, settings(), seed=7), strict=True):
         assert one.support.tolist() == two.support.tolist()
         assert one.query.tolist() == two.query.tolist()
 
@@ -51,11 +52,11 @@ def test_the_folds_are_those_of_the_frozen_protocol_shape_for_shape(give: Give, 
 def test_a_fold_trains_on_its_shots_and_is_scored_on_its_queries(give: Give, monkeypatch: pytest.MonkeyPatch):
     given = give()
     labels = labels_of(given)
-    fold = task.folds(labels, settings(), seed=7)[1]
+    fold = task.draws(labels, settings(), seed=7)[1]
     trained: list[loop.Training] = []
     run = loop.run
     monkeypatch.setattr(loop, "run", lambda training: (trained.append(training), run(training)))
-    task.part(given, settings(), 7, 1)
+    task.fold(given, settings(), 7, 1)
     [training] = trained
     shots = np.sort(np.flatnonzero(labels.split == "train")[fold.support])
     classes = np.unique(labels.label[shots])
@@ -71,14 +72,14 @@ def test_boxes_are_told_apart_from_four_shots(give: Give):
     assert found.values["majority"] == 0.5
 
 
-def test_parts_and_gather_are_the_whole_evaluation(give: Give):
+def test_folds_and_gather_are_the_whole_evaluation(give: Give):
     given, short = give(), settings(folds=2, fit={"steps": 3, "batch": 8})
     whole = task.evaluate(given, short, seed=0)
     last, first = (
-        task.part(given._replace(state=given.state / "apart" / str(number)), short, 0, number) for number in (1, 0)
+        task.fold(given._replace(state=given.state / "apart" / str(number)), short, 0, number) for number in (1, 0)
     )
     assert task.gather([first, last], short) == whole
-    assert task.parts(short) == 2
+    assert task.folds(short) == 2
 
 
 def test_the_spread_is_the_sample_standard_deviation_over_the_folds():
@@ -107,17 +108,17 @@ def test_stored_folds_are_used(give: Give):
     ids = [f"2way_4shot/{fold}/train/{n:04d}" for fold in range(2) for n in range(8)]
     ids += [f"2way_4shot/{fold}/test/{n:04d}" for fold in range(2) for n in range(10)]
     given = give(train=16, test=20, label=label, split=split, id=ids)
-    one, two = task.folds(labels_of(given), settings(folds=2), seed=0)
+    one, two = task.draws(labels_of(given), settings(folds=2), seed=0)
     assert one.support.tolist() == list(range(8))
     assert two.query.tolist() == list(range(10, 20))
-    found = task.part(given, settings(folds=2), 0, 1)
+    found = task.fold(given, settings(folds=2), 0, 1)
     assert found.details.folds.classes == (("cube", "plate"),)
 
 
 def test_more_shots_than_shapes_are_a_problem_before_any_training(give: Give, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loop, "run", lambda training: pytest.fail("a training was started"))
     with pytest.raises(Problem, match=r"50-shot, but class 'plate' has \d+ train shapes"):
-        task.part(give(), settings(shot=50), 0, 0)
+        task.fold(give(), settings(shot=50), 0, 0)
 
 
 def test_the_protocol_says_that_nothing_is_chosen():

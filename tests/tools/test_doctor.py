@@ -18,13 +18,13 @@ from jepa3d.tools import doctor
 
 PARAMS = """
 study: s
-studies: {{s: {{runs: [], evals: [{names}], seeds: [0]}}}}
+studies: {{s: {{runs: [none], evals: [{names}], seeds: [0]}}}}
 datasets:
   unused: {{kind: shapenet55}}
 {entries}
-patches: {{}}
-models: {{}}
-runs: {{}}
+patches: {{flat: {{}}}}
+models: {{small: {{}}}}
+runs: {{none: {{data: [{data}], patches: flat, model: small, objective: {{kind: random_init}}, fit: {{steps: 0}}}}}}
 evals:
 {evals}
 """
@@ -52,7 +52,9 @@ def params(tmp_path: Path, **datasets: str) -> Params:
     evals = "\n".join(f"  e_{name}: {{dataset: {name}, task: {{kind: linear_probe}}}}" for name in datasets)
     entries = "\n".join(f"  {name}: {{{entry}}}" for name, entry in datasets.items())
     names = ", ".join(f"e_{name}" for name in datasets)
-    (tmp_path / "params.yaml").write_text(PARAMS.format(names=names, entries=entries, evals=evals))
+    (tmp_path / "params.yaml").write_text(
+        PARAMS.format(data=", ".join(datasets), names=names, entries=entries, evals=evals)
+    )
     return project.load(tmp_path / "params.yaml")
 
 

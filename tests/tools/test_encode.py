@@ -14,7 +14,7 @@ import pytest
 import torch
 import trimesh
 
-from jepa3d import __main__, load_encoder, project
+from jepa3d import cli, load_encoder, project
 from jepa3d.datasets import folder, procedural
 from jepa3d.encoders import build, transformer
 from jepa3d.layout import Layout
@@ -312,7 +312,7 @@ def test_the_exit_code_says_whether_all_were_encoded(
         arguments = ["encode", str(tmp_path / folder), "--encoder", str(encoder), "-o", str(out), *options]
         monkeypatch.setattr(sys, "argv", ["jepa3d", *arguments])
         with pytest.raises(SystemExit) as ended:
-            __main__.main()
+            cli.main()
         return int(ended.value.code or 0), *capsys.readouterr()
 
     assert said("good") == (0, f"{out}: 1 shapes\n", "")

@@ -210,13 +210,13 @@ def test_other_endings_and_features_without_weights_are_refused(tmp_path: Path):
 def test_the_command_writes_the_file_and_says_how_close_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    from jepa3d import __main__
+    from jepa3d import cli
 
     loaded(tmp_path)
     arguments = ["--encoder", str(tmp_path / "e.safetensors"), "-o", str(tmp_path / "model.pt")]
     monkeypatch.setattr("sys.argv", ["jepa3d", "--threads", "1", "export", *arguments])
     with pytest.raises(SystemExit) as ended:
-        __main__.main()
+        cli.main()
     said = capsys.readouterr()
     assert not ended.value.code, said.err
     assert said.out.startswith(f"{tmp_path}/model.pt: its features differ from the encoder's by at most ")

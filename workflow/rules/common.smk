@@ -1,4 +1,4 @@
-# What the rules share: the command, the wildcards, and which files a study asks for.
+# What the rules share: the command, the wildcards, and what the graph says of a job. Wildcards are its names.
 
 JEPA3D = f"jepa3d --params {PARAMS_FILE} --results {RESULTS}"
 ON_CLUSTER = f" --cluster {CLUSTER}" if CLUSTER else ""
@@ -10,7 +10,8 @@ wildcard_constraints:
     run="[^/]+",
     evaluation="[^/]+",
     seed="[0-9]+",
-    part="[0-9]+",
+    shard="[0-9]+",
+    fold="[0-9]+",
 
 
 def more(number):
@@ -35,71 +36,20 @@ def claim_cluster(workflow):
         raise WorkflowError(str(problem))
 
 
-def entry(section, name):
-    """A slice of params.yaml: a rule's `params`, so that a changed number reruns exactly what it touches."""
-    return slice_of(PARAMS.pick(section, name))
+def reads(verb):
+    """A rule's input: what the graph says that the job reads."""
+    return lambda wildcards: GRAPH.job(verb, *wildcards).reads
 
 
-def run_slice(wildcards):
-    """All that a run depends on: its entry, its model and its patch scheme."""
-    return slice_of_run(PARAMS, wildcards.run)
+def settings(verb):
+    """A rule's `params`: the job's slice of params.yaml, so that a changed number reruns exactly what it touches."""
+    return lambda wildcards: GRAPH.job(verb, *wildcards).settings
 
 
-def run_inputs(wildcards):
-    """The canonical clouds and the patches of every data set of a run, its probe's included."""
-    run = PARAMS.pick("runs", wildcards.run)
-    datasets = [*run.data, *([run.monitor.probe] if run.monitor.probe else [])]
-    return [
-        path
-        for data in dict.fromkeys(datasets)
-        for path in (LAYOUT.canonical(data), LAYOUT.patches(run.patches, data))
-    ]
+def writes(verb, *names):
+    return graph.writes(LAYOUT, verb, *names)
 
 
-def patches_of_run(wildcards):
-    return LAYOUT.patches(PARAMS.pick("runs", wildcards.run).patches, wildcards.dataset)
-
-
-def study_datasets():
-    """The data sets that the chosen study's runs and evaluations read."""
-    of_runs = [
-        data for run in STUDY.run_names() for data in PARAMS.pick("runs", run).data
-    ]
-    of_evals = [PARAMS.pick("evals", name).dataset for name in STUDY.eval_names()]
-    return list(dict.fromkeys([*of_runs, *of_evals]))
-
-
-def study_patches():
-    """Every (scheme, data set) that the chosen study reads."""
-    of_runs = [
-        (PARAMS.pick("runs", run).patches, data)
-        for run in STUDY.run_names()
-        for data in PARAMS.pick("runs", run).data
-    ]
-    of_evals = [
-        (
-            evaluation.patches or PARAMS.pick("runs", cell.run).patches,
-            evaluation.dataset,
-        )
-        for cell in STUDY.cells()
-        for evaluation in [PARAMS.pick("evals", cell.evaluation)]
-    ]
-    return list(dict.fromkeys([*of_runs, *of_evals]))
-
-
-def study_features():
-    """The features that the chosen study's evaluations read."""
-    return list(
-        dict.fromkeys(
-            LAYOUT.features(cell.run, cell.seed, PARAMS.evals[cell.evaluation].dataset)
-            for cell in STUDY.cells()
-            if PARAMS.evaluation(cell.evaluation).needs == "features"
-        )
-    )
-
-
-def study_evaluations():
-    return [
-        LAYOUT.evaluation(cell.run, cell.seed, cell.evaluation)
-        for cell in STUDY.cells()
-    ]
+def every(verb):
+    """The outputs of all jobs of a verb that the chosen study needs."""
+    return [path for job in JOBS if job.verb == verb for path in job.writes]

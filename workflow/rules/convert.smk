@@ -5,20 +5,23 @@
 rule convert:
     """Convert {wildcards.dataset} to its canonical form."""
     input:
-        rules.download.output.source,
+        reads("convert"),
     output:
-        canonical=LAYOUT.canonical("{dataset}"),
-        audit=LAYOUT.audit("{dataset}"),
+        writes("convert", "{dataset}"),
+    log:
+        LAYOUT.log("convert", "{dataset}"),
+    benchmark:
+        LAYOUT.benchmark("convert", "{dataset}")
     threads: 8
     resources:
         mem_mb=more(16000),
         runtime=more(240),
     params:
-        entry=lambda wildcards: entry("datasets", wildcards.dataset),
+        settings=settings("convert"),
     shell:
-        "{JEPA3D} --threads {threads} convert {wildcards.dataset}"
+        "{JEPA3D} --log {log} --threads {threads} convert {wildcards.dataset}"
 
 
 rule all_convert:
     input:
-        [LAYOUT.canonical(dataset) for dataset in study_datasets()],
+        every("convert"),

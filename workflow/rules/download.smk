@@ -5,13 +5,17 @@
 rule download:
     """Fetch the raw files of {wildcards.dataset}, or record where they are."""
     output:
-        source=LAYOUT.source("{dataset}"),
+        writes("download", "{dataset}"),
+    log:
+        LAYOUT.log("download", "{dataset}"),
+    benchmark:
+        LAYOUT.benchmark("download", "{dataset}")
     params:
-        entry=lambda wildcards: entry("datasets", wildcards.dataset),
+        settings=settings("download"),
     shell:
-        "{JEPA3D} download {wildcards.dataset}"
+        "{JEPA3D} --log {log} download {wildcards.dataset}"
 
 
 rule all_download:
     input:
-        [LAYOUT.source(dataset) for dataset in study_datasets()],
+        every("download"),

@@ -5,20 +5,24 @@
 rule embed:
     """Features of {wildcards.dataset} by {wildcards.run}, seed {wildcards.seed}."""
     input:
-        encoder=rules.pretrain.output.encoder,
-        canonical=rules.convert.output.canonical,
-        patches=patches_of_run,
+        reads("embed"),
     output:
-        features=LAYOUT.features("{run}", "{seed}", "{dataset}"),
+        writes("embed", "{run}", "{seed}", "{dataset}"),
+    log:
+        LAYOUT.log("embed", "{run}", "{seed}", "{dataset}"),
+    benchmark:
+        LAYOUT.benchmark("embed", "{run}", "{seed}", "{dataset}")
     threads: 1
     resources:
         mem_mb=more(12000),  # execution.memory_gb and the encoder
         runtime=more(120),
         gpu=GPUS,
+    params:
+        settings=settings("embed"),
     shell:
-        "{JEPA3D} --threads {threads} embed {wildcards.run} {wildcards.dataset} --seed {wildcards.seed}"
+        "{JEPA3D} --log {log} --threads {threads} embed {wildcards.run} {wildcards.dataset} --seed {wildcards.seed}"
 
 
 rule all_embed:
     input:
-        study_features(),
+        every("embed"),

@@ -1,24 +1,21 @@
-# in:   every evaluation of the study, and what its pictures show
-# out:  results/metrics.json, results/report/index.html, results/plots/
+# in:   every evaluation of the chosen study, and what its pictures show
+# out:  results/studies/{study}/, and the same as results/metrics.json, results/report/, results/plots/
 
 
 rule report:
     """Tables and pictures of the study."""
     input:
-        evaluations=study_evaluations(),
-        features=study_features(),
-        curves=[LAYOUT.curve(run, seed) for run, seed in STUDY.trainings()],
-        audits=[LAYOUT.audit(dataset) for dataset in study_datasets()],
-        patches=[LAYOUT.patches(scheme, data) for scheme, data in study_patches()],
+        REPORT.reads,
     output:
-        metrics=LAYOUT.metrics,
-        page=LAYOUT.report,
-        card=LAYOUT.card,
-        plots=directory(LAYOUT.plots),
+        [directory(path) if path.name == "plots" else path for path in REPORT.writes],
+    log:
+        LAYOUT.log("report", STUDY),
+    benchmark:
+        LAYOUT.benchmark("report", STUDY)
     params:
-        study=slice_of(STUDY),
+        settings=REPORT.settings,
     shell:
-        "{JEPA3D} report"
+        "{JEPA3D} --log {log} --study {STUDY} report"
 
 
 rule all_report:

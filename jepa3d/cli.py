@@ -1,0 +1,345 @@
+"""The command line: the seven verbs, and what users ask beside them. A Problem becomes three lines and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from jepa3d import __version__, log, project
+from jepa3d.layout import Layout
+from jepa3d.params import Params
+from jepa3d.problem import Problem
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+Seed = Annotated[int, typer.Option(min=0, help="One of the study's seeds.")]
+Launch = Annotated[
+    Literal["here", "local", "slurm"] | None,
+    typer.Option(
+        help="here: in this process. local: as ranks on this machine. slurm: as a job, which is followed and found "
+        "again. Default: here; slurm with --cluster."
+    ),
+]
+ClusterFile = Annotated[
+    Path | None, typer.Option("--cluster", help="A YAML file that says where to run: nodes, ranks, time, partition.")
+]
+SHOWN = 20  # set-aside shapes that are named on the screen
+HELPER = (sys.executable, "-m", "jepa3d", "submit")  # the command below, as a process
+
+
+class _Context:
+    params: Path = Path("params.yaml")
+    results: Path = Path("results")
+    study: str | None = None
+    ended: ExitStack = ExitStack()  # what is undone when the command has ended
+
+
+def _load() -> tuple[Params, Layout]:
+    return project.load(_Context.params, _Context.study), Layout(_Context.results)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"jepa3d {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    params: Annotated[Path, typer.Option(help="The file that says what is computed.")] = Path("params.yaml"),
+    results: Annotated[Path, typer.Option(help="The folder that everything is written to.")] = Path("results"),
+    study: Annotated[str | None, typer.Option(help="Another study than params.yaml chooses.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Threads and processes to use; 0: all cores at hand.")] = 0,
+    log_file: Annotated[Path | None, typer.Option("--log", help="A file that keeps what is said.")] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    _Context.params, _Context.results, _Context.study = params, results, study
+    if log_file:
+        _Context.ended.enter_context(log.kept(log_file))
+    if threads:
+        os.environ["JEPA3D_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _limit_torch() -> None:
+    import torch
+
+    from jepa3d.parallel import workers
+
+    torch.set_num_threads(workers())
+
+
+def _submit(
+    launch: Literal["here", "local", "slurm"] | None,
+    cluster: Path | None,
+    run: str,
+    seed: int,
+    evaluation: str | None = None,
+) -> tuple[Params, Layout]:
+    """Submit a training and end with its exit code, if that was asked for; refuse to do what a job does already."""
+    params, layout = _load()
+    where = launch or ("slurm" if cluster else "here")
+    if where != "here":
+        from jepa3d.launch import trainings
+        from jepa3d.launch.cluster import Cluster, load
+
+        named = trainings.Named(run, seed, evaluation)
+        place = load(cluster) if cluster else Cluster()
+        raise typer.Exit(trainings.launch(params, _Context.params, layout, named, where, place, HELPER))
+    if "JEPA3D_JOB" not in os.environ and layout.launched(run, seed, evaluation).exists():
+        from jepa3d.launch import trainings
+
+        trainings.refuse_beside(trainings.Named(run, seed, evaluation), layout)
+    return params, layout
+
+
+@app.command()
+def download(dataset: str) -> None:
+    """Fetch a data set's raw files, or record where they are."""
+    from jepa3d.stages.download import download as stage
+
+    params, layout = _load()
+    stage(params, layout, dataset)
+
+
+@app.command()
+def convert(dataset: str) -> None:
+    """Raw files -> one canonical HDF5 file."""
+    from jepa3d.stages.convert import convert as stage
+
+    params, layout = _load()
+    stage(params, layout, dataset)
+
+
+@app.command()
+def patchify(
+    scheme: str,
+    dataset: str,
+    shard: Annotated[int | None, typer.Option(min=0, help="Only one shard of a data set that has `shards`.")] = None,
+) -> None:
+    """Cache the FPS and KNN indices of a data set's patches."""
+    from jepa3d.stages.patchify import patchify as stage
+
+    params, layout = _load()
+    stage(params, layout, scheme, dataset, shard)
+
+
+@app.command()
+def pretrain(
+    run: str,
+    seed: Seed,
+    launch: Launch = None,
+    cluster: ClusterFile = None,
+) -> None:
+    """Train a run, or go on where it was stopped."""
+    params, layout = _submit(launch, cluster, run, seed)
+    from jepa3d.stages.pretrain import pretrain as stage
+    from jepa3d.train.loop import Stopped
+
+    _limit_torch()
+    try:
+        stage(params, layout, run, seed)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise typer.Exit(128 + stopped.signal) from None
+
+
+@app.command()
+def embed(run: str, dataset: str, seed: Seed) -> None:
+    """Features of a data set by a trained encoder."""
+    from jepa3d.stages.embed import embed as stage
+
+    params, layout = _load()
+    _limit_torch()
+    stage(params, layout, run, dataset, seed)
+
+
+@app.command()
+def evaluate(
+    run: str,
+    evaluation: Annotated[str, typer.Argument(metavar="EVAL")],
+    seed: Seed,
+    fold: Annotated[int | None, typer.Option(min=0, help="Only one of the trainings of an evaluation.")] = None,
+    launch: Launch = None,
+    cluster: ClusterFile = None,
+) -> None:
+    """Score a trained encoder by one evaluation; one that trains goes on where it was stopped."""
+    from jepa3d.stages.evaluate import evaluate as stage
+
+    if fold is not None and (cluster or launch in ("local", "slurm")):
+        raise Problem(
+            "--fold: is computed here", "one fold is a short training, which ranks do not share", "leave --cluster out"
+        )
+    params, layout = _submit(launch, cluster, run, seed, evaluation)
+    if params.evaluation(evaluation).needs == "features":
+        stage(params, layout, run, evaluation, seed, fold)
+        return
+    from jepa3d.train.loop import Stopped
+
+    _limit_torch()
+    try:
+        stage(params, layout, run, evaluation, seed, fold)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise typer.Exit(128 + stopped.signal) from None
+
+
+@app.command()
+def report() -> None:
+    """Tables, pictures and metrics.json of the chosen study."""
+    from jepa3d.stages.report import report as stage
+
+    params, layout = _load()
+    stage(params, layout)
+
+
+@app.command()
+def doctor() -> None:
+    """What the chosen study needs, what is there, and how to get what is missing."""
+    from jepa3d.tools.doctor import doctor as examine
+
+    params, layout = _load()
+    raise typer.Exit(examine(params, layout))
+
+
+@app.command()
+def check() -> None:
+    """Check params.yaml as a whole, objectives included; says nothing when all is well."""
+    params, _ = _load()
+    project.check_objectives(params)
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of params.yaml, for editors: params.schema.json is this."""
+    print(json.dumps(project.schema(), indent=1, ensure_ascii=False))
+
+
+@app.command()
+def verify() -> None:
+    """Hash every file under results/ again, and name each that is not as it was made. Exit code 1: there are some."""
+    from jepa3d.results.provenance import verify as examine
+
+    params, layout = _load()
+    raise typer.Exit(examine(params, layout))
+
+
+@app.command()
+def trace(
+    metrics: Annotated[Path, typer.Argument(help="results/metrics.json")],
+    run: str,
+    evaluation: Annotated[str, typer.Argument(metavar="EVAL")],
+) -> None:
+    """Where a number comes from: every file, setting, seed, version and machine back to the raw data."""
+    from jepa3d.results.trace import trace as follow
+
+    raise typer.Exit(follow(metrics, run, evaluation))
+
+
+@app.command()
+def tidy(
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would go.")] = False,
+) -> None:
+    """Remove resume states of finished trainings and what killed commands left. No output goes."""
+    from jepa3d.results.tidy import tidy as clean
+
+    params, layout = _load()
+    clean(params, layout, dry_run)
+
+
+@app.command()
+def encode(
+    files: Annotated[list[Path], typer.Argument(help="Meshes, clouds, tables of clouds, or folders of such.")],
+    encoder: Annotated[Path, typer.Option(help="An encoder.safetensors.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .npz or .parquet.")],
+    which: Annotated[
+        Literal["context", "target"], typer.Option(help="The context encoder, or its EMA copy.")
+    ] = "context",
+    points: Annotated[int | None, typer.Option(help="Points of a shape; left away: what the encoder takes.")] = None,
+    up: Annotated[Literal["x", "y", "z"], typer.Option(help="The files' upward axis.")] = "y",
+    normalise: Annotated[
+        Literal["unit_sphere", "none"], typer.Option(help="none: they are normalised.")
+    ] = "unit_sphere",
+    upsample: Annotated[bool, typer.Option("--upsample", help="Admit clouds with fewer points.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws from clouds and surfaces.")] = 0,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Also a feature of every patch, and its centre.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at a damaged shape.")] = False,
+) -> None:
+    """Features of your own meshes and clouds. Exit code 1: written, but damaged shapes were set aside."""
+    from jepa3d.tools.encode import encode as write
+
+    _limit_torch()
+    reading = {"points": points, "up": up, "normalise": normalise, "upsample": upsample, "seed": seed}
+    done = write(files, encoder, output, which, tokens, strict, **reading)
+    for entry in done.aside[:SHOWN]:
+        print(f"set aside: {entry.id}: {entry.why}", file=sys.stderr)
+    if len(done.aside) > SHOWN:
+        print(f"set aside: {len(done.aside) - SHOWN:,} more, listed in {output}", file=sys.stderr)
+    print(f"{output}: {done.shapes:,} shapes")
+    raise typer.Exit(bool(done.aside))
+
+
+@app.command()
+def export(
+    encoder: Annotated[Path, typer.Option(help="An encoder.safetensors.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .onnx, or in .pt for TorchScript.")],
+    which: Annotated[
+        Literal["context", "target"], typer.Option(help="The context encoder, or its EMA copy.")
+    ] = "context",
+) -> None:
+    """A trained encoder as one file for other programs, from points to features, checked beside the original."""
+    from jepa3d.pretrained import load
+    from jepa3d.tools.export import export as write
+
+    _limit_torch()
+    difference = write(load(encoder, which), output)
+    print(f"{output}: its features differ from the encoder's by at most {difference:.1e}")
+
+
+@app.command()
+def cancel(run: str, seed: Seed, evaluation: Annotated[str | None, typer.Argument(metavar="[EVAL]")] = None) -> None:
+    """End the job of a run, or of an evaluation of it: one that was started with --launch local or slurm."""
+    from jepa3d.launch import trainings
+
+    params, layout = _load()
+    params.pick("runs", run)
+    if evaluation is not None:
+        params.pick("evals", evaluation)
+    print(trainings.cancel(trainings.Named(run, seed, evaluation), layout))
+
+
+@app.command(hidden=True)
+def submit(folder: Path) -> None:
+    """What the launcher starts: submit the job that is described in a folder, and put it on record there."""
+    from jepa3d.launch.submit import submit_wanted
+
+    submit_wanted(folder, run)
+
+
+def run(arguments: list[str]) -> int:
+    """A command line worked off in this process, as the ranks of a job do; Problems are raised. Its exit code."""
+    return app(arguments, standalone_mode=False) or 0
+
+
+def main() -> None:
+    """The entry point: a user's mistake is three lines, never a traceback."""
+    with _Context.ended:
+        try:
+            app()
+        except Problem as problem:
+            print(problem, file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted; nothing half-written is left", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+        except BrokenPipeError:
+            sys.exit(128 + signal.SIGPIPE)
+        except Exception:  # here, so that it is in the log too
+            traceback.print_exc()
+            sys.exit(1)

@@ -1,0 +1,40 @@
+"""docs/architecture.md is drawn from the code, and is of today's."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def draw() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("draw", ROOT / "docs" / "draw.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_make_docs_would_write(draw: ModuleType):
+    assert draw.PAGE.read_text(encoding="utf-8") == draw.drawn(), "make docs"
+
+
+def test_every_kind_of_edge_is_drawn(draw: ModuleType):
+    found = draw.edges(draw.every_job())
+    assert found["patchify_shard", "patchify"] == ["patches/{scheme}/{dataset}.shards/{shard}.h5"]
+    assert found["evaluate_fold", "evaluate"] == ["evals/{run}/seed{seed}/{evaluation}.folds/{fold}.json"]
+    assert ("embed", "evaluate") in found
+    assert ("pretrain", "evaluate") in found
+
+
+def test_every_floor_of_the_linter_is_drawn_from_the_top(draw: ModuleType):
+    floors = draw.layers()
+    assert (floors[0], floors[-1].split(" : ")[-1]) == ("__main__", "problem")
+    page = draw.drawn()
+    assert all(f'["{floor}"]' in page for floor in floors)
