@@ -73,6 +73,7 @@ def render(found: Content, pictures: Pictures, model_card: Card | None) -> str:
         colour=colour,
         confusion=confused(study),
         not_run=not_run(params),
+        costs=results.cost_grid(study),
     )
 
 

@@ -209,6 +209,19 @@ def paired_grid(pairs: dict[str, list[numbers.Pair]], study: Study) -> Grid:
     return grid(["evaluation", "runs", "difference", "95 % interval", "p over shapes", "seeds", "shapes"], rows, "  n")
 
 
+def cost_grid(study: Study) -> Grid:
+    """What each verb's jobs took, as Snakemake measured them."""
+    rows = []
+    for spent in study.costs:
+        seconds, cpu, memory = spent.cost
+        held = "–" if memory is None else f"{memory / 1000:.2f}"
+        jobs = str(spent.jobs) if spent.measured == spent.jobs else f"{spent.measured} of {spent.jobs}"
+        took = [f"{seconds:,.0f}", f"{seconds / spent.measured:,.1f}", "–" if cpu is None else f"{cpu:,.0f}"]
+        rows.append([spent.verb, jobs, *took, held])
+    head = ["verb", "jobs", "seconds in all", "seconds a job", "CPU seconds", "most memory, GB"]
+    return grid(head, rows, " n")
+
+
 class Comparison(NamedTuple):
     """An evaluation's numbers among the published ones of one benchmark, lowest first."""
 

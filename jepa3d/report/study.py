@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jepa3d.graph import Graph
 from jepa3d.layout import Layout
 from jepa3d.params import Params
 from jepa3d.problem import Problem
 from jepa3d.results import finding, store
+from jepa3d.results.costs import Spent, by_verb
 from jepa3d.results.finding import Finding
 
 
@@ -45,6 +47,7 @@ class Study(NamedTuple):
     embeddings: dict[str, Embedding]  # run -> its first seed's, of `mapped`
     mapped: str | None  # the data set of the embeddings: that of the first evaluation on frozen features
     audits: dict[str, dict[str, Any]]  # data set -> its audit
+    costs: tuple[Spent, ...] = ()  # of each verb; () where Snakemake measured nothing
 
     def of(self, run: str, name: str) -> tuple[Finding, ...]:
         """One outcome per seed; () where the study does not evaluate this run so."""
@@ -91,6 +94,7 @@ def read(params: Params, layout: Layout) -> Study:
         {run: embedding(layout, run, seed, mapped) for run, seed in embedded(params, mapped).items()} if mapped else {},
         mapped,
         {name: audit(layout, name) for name in datasets},
+        tuple(spent for spent in by_verb(layout, Graph(params, layout).jobs()) if spent.measured),
     )
 
 

@@ -357,6 +357,24 @@ def ragged(tmp_path_factory) -> tuple[Layout, str]:
     return layout, printed.getvalue()
 
 
+def test_what_the_jobs_took_is_said_where_it_was_measured(tmp_path, monkeypatch):
+    """Two of the four pretrainings were measured, 3 and 5 seconds; nothing else was."""
+    monkeypatch.setattr(stage, "plots", lambda found, pictures: {})  # the page is what counts here
+    params, layout = forge(tmp_path)
+    for seed, seconds in ((0, 3.0), (1, 5.0)):
+        row = f"s\tmax_rss\tcpu_time\n{seconds}\t{250 * (seed + 1)}\t{2 * seconds}\n"
+        store.write_text(layout.benchmark("pretrain", "jepa", str(seed)), row)
+    stage.report(params, layout)
+    section = re.search(r'<section id="costs">.*?</section>', text_of((params, layout)), re.DOTALL)[0]
+    texts = re.findall(r'<span class="value">([^<]*)</span>', section)
+    assert texts[-6:] == ["pretrain", "2 of 4", "8", "4.0", "16", "0.50"]
+    assert texts[:-6] == ["verb", "jobs", "seconds in all", "seconds a job", "CPU seconds", "most memory, GB"]
+
+
+def test_without_any_measurement_there_is_no_table_of_costs(forged):
+    assert 'id="costs"' not in text_of(forged)
+
+
 def test_every_3d_view_has_its_cloud(ragged):
     text = ragged[0].report.read_text(encoding="utf-8")
     numbers = [int(number) for number in re.findall(r'<canvas data-cloud="(\d+)"', text)]
