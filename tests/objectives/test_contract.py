@@ -1,0 +1,138 @@
+"""What every objective that is found promises, on a tiny encoder that it can train."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from jepa3d import objectives, plugins
+from jepa3d.encoders import build, hierarchical, transformer
+from jepa3d.nets.encoder import Encoder
+from jepa3d.ops.draws import shape_keys
+from jepa3d.params import FrozenModel, Level, Model, Scheme, Tokenizer, slice_of
+from jepa3d.problem import Problem
+from jepa3d.train.batches import Batch
+from jepa3d.train.objective import Base, Loss, Setup
+
+TOKENIZER = Tokenizer(widths=(6, 8, 8))
+MODELS: tuple[Model, ...] = (
+    transformer.Config(width=12, depth=2, heads=2, tokenizer=TOKENIZER),
+    hierarchical.Config(widths=(12, 24), blocks=(1, 1), heads=2, tokenizer=TOKENIZER),
+)
+LEVELS = (Level(num=20, size=6), Level(num=8, size=4))
+SHAPES, POINTS = 4, 60
+SOME = (0.0, 0.3, 0.6, 0.99)  # shares of a training, of which each stage of a method should have one
+
+
+class Made(NamedTuple):
+    plugin: objectives.Plugin[Any]
+    config: FrozenModel
+    model: Model
+
+    def objective(self, seed: int = 0) -> Base:
+        torch.manual_seed(seed)
+        scheme = Scheme(points=POINTS, levels=LEVELS[: self.model.levels])
+        return self.plugin.Objective(self.config, Setup(self.model, scheme, classes=3))
+
+    def batch(self) -> Batch:
+        random = torch.Generator().manual_seed(0)
+        fine, coarse = LEVELS
+        above = (
+            torch.arange(coarse.num).expand(SHAPES, -1),
+            torch.randint(0, fine.num, (SHAPES, coarse.num, coarse.size), generator=random),
+        )
+        return Batch(
+            torch.randn(SHAPES, POINTS, 3, generator=random),
+            torch.arange(fine.num).expand(SHAPES, -1),
+            torch.randint(0, POINTS, (SHAPES, fine.num, fine.size), generator=random),
+            torch.arange(SHAPES) % 3,
+            shape_keys(0, torch.zeros(SHAPES, dtype=torch.long), torch.arange(SHAPES)),
+            above=above[: 2 * (self.model.levels == 2)],
+        )
+
+
+@pytest.fixture(params=plugins.known(objectives))
+def made(request: pytest.FixtureRequest) -> Made:
+    plugin: objectives.Plugin[Any] = plugins.find(objectives, request.param)
+    config = plugin.Config(kind=request.param)
+    fitting = [model for model in MODELS if plugin.unfit(config, model) is None]
+    assert fitting, "none of the tiny encoders can be trained so"
+    return Made(plugin, config, fitting[0])
+
+
+@pytest.fixture
+def trained(made: Made) -> Made:
+    """Only those that train; a baseline has the loss of the base class, which says so."""
+    if type(made.objective()).forward is Base.forward:
+        with pytest.raises(Problem, match="is a baseline"):
+            made.objective()(made.batch())
+        pytest.skip("it is a baseline")
+    return made
+
+
+def test_its_entry_is_frozen_and_plain_json(made: Made):
+    with pytest.raises(ValidationError, match="frozen"):
+        made.config.kind = "another"  # type: ignore[attr-defined]
+    assert json.loads(json.dumps(slice_of(made.config)))["kind"] == type(made.plugin).__module__.rpartition(".")[2]
+
+
+def test_it_is_an_objective_with_a_context_encoder(made: Made):
+    net = made.objective()
+    assert isinstance(net, Base)
+    assert set(net.encoders()) in ({"context"}, {"context", "target"})
+    assert all(isinstance(encoder, Encoder) for encoder in net.encoders().values())
+    assert set(net.no_decay()) <= {name for name, _ in net.named_parameters()}
+
+
+def test_runs_of_one_seed_start_from_one_encoder(made: Made):
+    ours = made.objective(seed=0).encoders()["context"]
+    torch.manual_seed(0)
+    for one, plain in zip(ours.parameters(), build(made.model).parameters(), strict=True):
+        assert torch.equal(one, plain)
+
+
+def test_its_loss_is_finite_and_reaches_the_encoder(trained: Made):
+    net = trained.objective()
+    for progress in SOME:
+        loss = net(trained.batch(), progress)
+        assert isinstance(loss, Loss)
+        assert loss.total.ndim == 0
+        assert torch.isfinite(loss.total)
+        assert all(value.ndim == 0 and not value.requires_grad for value in loss.monitors.values())
+        loss.total.backward()
+        net.after_step(progress)
+    gradients = {name: p.grad for name, p in net.named_parameters() if p.requires_grad}
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+    assert all(torch.isfinite(gradient).all() for gradient in gradients.values() if gradient is not None)
+    assert any(
+        parameter.grad.abs().sum() > 0
+        for parameter in net.encoders()["context"].parameters()
+        if parameter.grad is not None
+    )
+
+
+def test_a_step_is_the_same_for_the_same_state(trained: Made):
+    """What a resumed training relies on: weights, buffers, the batch and the progress are all there is."""
+    first = trained.objective(seed=0)
+    optimiser = torch.optim.SGD([p for p in first.parameters() if p.requires_grad], 0.1)
+    first(trained.batch(), 0.0).total.backward()
+    optimiser.step()
+    first.after_step(0.1)
+    other = trained.objective(seed=1)
+    other.load_state_dict(first.state_dict())
+    losses = []
+    for net in (first, other):
+        torch.manual_seed(5)
+        losses.append([float(net(trained.batch(), progress).total.detach()) for progress in SOME])
+    assert losses[0] == losses[1]
+
+
+def test_its_end_changes_no_shape_of_what_is_saved(made: Made):
+    net = made.objective()
+    before = {name: value.shape for name, value in net.encoders()["context"].state_dict().items()}
+    net.finish([made.batch()])
+    assert {name: value.shape for name, value in net.encoders()["context"].state_dict().items()} == before
