@@ -2,6 +2,7 @@
 
 Both have the same four functions: `find` a job by its name, `look` at it, say how it `ended`, and `cancel` it. Slurm is
 asked by squeue and scontrol, which every site has; sacct is asked when those have forgotten the job, and may be absent.
+torchrun would start the ranks of this machine, but it ends with the command that started it and cannot be found again.
 """
 
 from __future__ import annotations
