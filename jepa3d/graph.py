@@ -65,9 +65,9 @@ class Graph:
             key = (job.verb, *job.names)
             if key not in found:
                 for path in job.reads:
-                    place = place_of(path)
-                    assert place is not None  # a job reads nothing but outputs of jobs
-                    if (place.verb, *place.names) not in found:
+                    place = place_of(path)  # None: a file of the user's own, with which a run begins
+                    own = place is not None and place.results == self.layout.results
+                    if place is not None and own and (place.verb, *place.names) not in found:
                         visit(self.job(place.verb, *place.names))
                 found[key] = job
 
@@ -91,10 +91,12 @@ class Graph:
                 count = params.dataset(dataset).shards
                 shards = range(count if count > 1 else 0)
                 return layout.canonical(dataset), *(layout.shard(scheme, dataset, number) for number in shards)
-            case "pretrain", (run, _):
+            case "pretrain", (run, seed):
                 entry = params.runs[run]
                 datasets = dict.fromkeys([*entry.data, *filter(None, [entry.monitor.probe])])
-                return tuple(path for data in datasets for path in self._clouds(entry.patches, data))
+                shapes = (path for data in datasets for path in self._clouds(entry.patches, data))
+                before = (layout.encoder(other, seed) for other in entry.stages_before)
+                return *shapes, *before, *filter(None, [entry.init_file])
             case "embed", (run, seed, dataset):
                 return layout.encoder(run, seed), *self._clouds(params.runs[run].patches, dataset)
             case "evaluate", (run, seed, name, *fold):

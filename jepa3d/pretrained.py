@@ -23,6 +23,7 @@ from jepa3d.results import store
 
 FORMAT = "jepa3d.encoder/2"
 FIRST = "jepa3d.encoder/1"  # the kind was beside the model, which was always a Transformer's
+FIRST_STAGE = "jepa3d.objective/"  # begins the format of `train.first_stage`, which is no encoder
 CACHED = 16 << 20  # bytes of one layer of the tokenizer that a core's caches hold (benchmarks/embed.py)
 CPU_BATCH, GPU_BATCH = 32, 256  # shapes at once, at the most: of a CPU's core, of a GPU
 
@@ -216,6 +217,12 @@ def load(path: str | Path, which: Literal["context", "target"] = "context") -> L
 def described(path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], Model, Scheme]:
     """A file's description as today's format has it, its model's entry and its scheme, checked."""
     found = metadata.get("format")
+    if str(found).startswith(FIRST_STAGE):
+        raise Problem(
+            f"{path}: the first stage '{metadata.get('kind')}', which is no encoder",
+            "runs of a second stage read it; nothing can be embedded with it",
+            "give the encoder.safetensors of a run that reads it",
+        )
     if found not in (FORMAT, FIRST) and str(found).startswith("jepa3d.encoder/"):
         raise Problem(
             f"{path}: an encoder of another version of jepa3d",
@@ -243,6 +250,18 @@ def described(path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], Mod
             "give an encoder.safetensors",
         ) from None
     return metadata | {"format": FORMAT, "model": slice_of(model)}, model, scheme
+
+
+def check_shape(path: Path, loaded: LoadedEncoder, model: Model) -> None:
+    """A Problem for weights that were made for an encoder of another size than a run's model."""
+    saved, wanted = loaded.module.config.shape(), model.shape()
+    for key in dict.fromkeys([*wanted, *saved]):
+        if saved.get(key) != wanted.get(key):
+            raise Problem(
+                f"{path}: an encoder of another size",
+                f"its {key} is {saved.get(key)}, the run's model in params.yaml has {wanted.get(key)}",
+                "make it again with 'jepa3d pretrain', or set the run's model to what the file has",
+            )
 
 
 def for_training(loaded: LoadedEncoder, drop_path: float, pool: str | None = None) -> Encoder:

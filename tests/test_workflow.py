@@ -87,9 +87,12 @@ def jobs(dry: subprocess.CompletedProcess[str]) -> dict[str, int]:
 def test_a_dry_run_knows_every_job_and_imports_no_torch(tiny: dict[str, Any], write: Callable[[Any], Path]):
     tiny["evals"]["folds"] = {"dataset": "toys", "task": {"kind": "few_shot_finetune", "way": 2, "folds": 3}}
     tiny["studies"]["tiny"]["also"] = [{"runs": "jepa", "evals": "folds", "seeds": [0]}]
+    tiny["runs"]["first"] = {"base": "jepa", "init": None}  # in no study: trained for the run that begins with it
+    tiny["runs"]["random_init"]["init"] = None
+    tiny["runs"]["jepa"]["init"] = "first"
     dry = snakemake(write(tiny).parent, "-n", "--quiet", "rules", IMPORTS="shown")
     assert jobs(dry) == {
-        "download": 1, "convert": 1, "patchify": 1, "pretrain": 4, "embed": 4, "evaluate_fold": 3, "evaluate": 9,
+        "download": 1, "convert": 1, "patchify": 1, "pretrain": 6, "embed": 4, "evaluate_fold": 3, "evaluate": 9,
         "report": 1,
     }  # fmt: skip
     imported = {line.rpartition("|")[2].strip() for line in dry.stderr.splitlines() if line.startswith("import time:")}

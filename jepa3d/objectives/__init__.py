@@ -36,6 +36,19 @@ class Plugin(Protocol[C]):
     def Objective(self) -> Callable[[C, Setup], Base]:  # noqa: N802 (a class)
         """The objective of a Config for what a run is set up with; a subclass of `train.objective.Base`."""
 
+    @property
+    def ENCODER(self) -> bool:  # noqa: N802 (a constant)
+        """Whether it trains an encoder, which is saved, evaluated, and can be another run's `init`. Default: True.
+
+        One that trains none is a first stage: all of it is saved, and read by `train.first_stage.read`.
+        """
+        return True
+
+    @property
+    def READS(self) -> str | None:  # noqa: N802 (a constant)
+        """The kind of the objective whose run `objective.reads` names: `Setup.reads` is its file. Default: None."""
+        return None
+
     def unfit(self, config: C, model: Model, /) -> str | None:
         """Why a model cannot be trained so. Default: None, it can."""
         return None

@@ -44,6 +44,7 @@ def load(path: str | Path, packages: Packages) -> Params:
     assert params is not None
     _check_encoders(params, packages.tasks, mistakes)
     _check_loggers(params, packages.loggers, mistakes)
+    _check_stages(params, mistakes)
     mistakes.raise_any()
     return params
 
@@ -122,11 +123,20 @@ def _check_kind(packages: Packages, run: str, kind: str) -> None:
 
 
 def check_objectives(params: Params, objectives: ModuleType) -> None:
-    """Check every run's objective against its plugin's Config, and that it can train the run's model. Imports torch."""
+    """Check every run's objective against its plugin's Config, and that it can train the run's model. Imports torch.
+
+    Also that nobody asks for the encoder of a run that has none: a first stage, such as a dVAE.
+    """
     mistakes = Mistakes()
     for name, run in params.runs.items():
         with mistakes.collected():
             _check_objective(params, objectives, name, run)
+        with mistakes.collected():
+            _check_reads(params, objectives, name, run)
+    asked = dict.fromkeys((cell.run, cell.evaluation) for one in params.studies.values() for cell in one.cells())
+    for name, evaluation in asked:
+        with mistakes.collected():
+            _check_encoder(params, objectives, name, f"evals.{evaluation}")
     mistakes.found = told_once(mistakes.found, {})
     mistakes.raise_any()
 
@@ -141,6 +151,67 @@ def _check_objective(params: Params, objectives: ModuleType, name: str, run: Run
             why,
             "give the run another model, or another objective",
         )
+
+
+def _check_reads(params: Params, objectives: ModuleType, name: str, run: Run) -> None:
+    """`objective.reads` is given where the objective reads a first stage, and names one of its kind; `init` has an
+    encoder."""
+    wanted, reads = plugins.find(objectives, run.objective.kind).READS, run.objective.reads
+    given = None if reads is None else params.runs[reads].objective.kind
+    if given != wanted:
+        raise Problem(
+            f"runs.{name}.objective.reads: " + (f"'{reads}' is a run of '{given}'" if reads else "missing"),
+            f"'{run.objective.kind}' reads " + (f"a run of '{wanted}'" if wanted else "no other run"),
+            f"name a run whose objective is '{wanted}'" if wanted else "remove it",
+        )
+    if run.init is not None and run.init_file is None:
+        _check_encoder(params, objectives, run.init, f"runs.{name}.init")
+
+
+def _check_encoder(params: Params, objectives: ModuleType, run: str, where: str) -> None:
+    kind = params.runs[run].objective.kind
+    if not plugins.find(objectives, kind).ENCODER:
+        raise Problem(
+            f"{where}: the run '{run}' has no encoder",
+            f"its objective '{kind}' is a first stage, which other runs read",
+            "name a run that reads it (objective.reads)",
+        )
+
+
+def _check_stages(params: Params, mistakes: Mistakes) -> None:
+    """No run waits for itself, and an encoder that goes on from a run's is one of the same shape."""
+    for name, run in params.runs.items():
+        with mistakes.collected():
+            _check_cycle(params, name)
+        if run.init in params.runs and run.init_file is None:
+            with mistakes.collected():
+                own, other = params.model(run.model).shape(), params.model(params.runs[run.init].model).shape()
+                for key in dict.fromkeys([*own, *other]):
+                    if own.get(key) != other.get(key):
+                        raise Problem(
+                            f"runs.{name}.init: the encoder of the run '{run.init}' does not fit models.{run.model}",
+                            f"its {key} is {other.get(key)}, that of the run '{name}' is {own.get(key)}",
+                            "give both runs one model",
+                        )
+
+
+def _check_cycle(params: Params, name: str) -> None:
+    trail = [name]
+
+    def visit(run: str) -> None:
+        for before in params.runs[run].stages_before:
+            if before == name:
+                raise Problem(
+                    f"runs.{name}: waits for itself",
+                    " -> ".join([*trail, name]) + ", by their 'init' and 'objective.reads'",
+                    "let one of them begin without another run",
+                )
+            if before not in trail:
+                trail.append(before)
+                visit(before)
+                trail.pop()
+
+    visit(name)
 
 
 def _check_loggers(params: Params, loggers: ModuleType, mistakes: Mistakes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -275,20 +277,36 @@ class Monitor(FrozenModel):
     probe: str | None = None  # a labelled data set; None: the run's own when it has labels
 
 
+def init_file(init: Any) -> Path | None:
+    """The file that an `init` names; None where it names a run. Variables and ~ are those of the shell."""
+    if not isinstance(init, str) or not ("/" in init or init.endswith(".safetensors")):
+        return None
+    return Path(os.path.expandvars(init)).expanduser()
+
+
 class Objective(FrozenModel):
-    """A run's objective: `kind` names the plugin, the rest is checked by the plugin's own Config."""
+    """A run's objective: `kind` names the plugin, the rest is checked by the plugin's own Config.
+
+    `reads` is the run of a first stage, whose file the objective is handed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
     kind: str
+    reads: str | None = None
 
     def options(self) -> dict[str, Any]:
         return {"kind": self.kind, **(self.model_extra or {})}
 
 
 class Run(FrozenModel):
-    """One row of the tables: an objective on data, with a model, an augmentation and a training."""
+    """One row of the tables: an objective on data, with a model, an augmentation and a training.
+
+    `init` is where the encoder's first weights are from: another run (its context encoder, of the same seed), or the
+    path of an encoder's file, which has a / or ends in .safetensors. Null: they are drawn.
+    """
 
     about: str = ""  # one line for the report
+    init: str | None = None
     data: Names
     patches: str
     model: str
@@ -296,6 +314,22 @@ class Run(FrozenModel):
     augment: Augment = Augment()
     fit: Fit
     monitor: Monitor = Monitor()
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether its encoder has other weights than those that were drawn."""
+        return self.fit.steps != 0 or self.init is not None
+
+    @property
+    def init_file(self) -> Path | None:
+        """The file that `init` names, where it names no run."""
+        return init_file(self.init)
+
+    @property
+    def stages_before(self) -> tuple[str, ...]:
+        """The runs that have to be trained before this one, each once."""
+        runs = (None if self.init_file else self.init, self.objective.reads)
+        return tuple(dict.fromkeys(run for run in runs if run is not None))
 
 
 class EvalFacts(NamedTuple):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jepa3d.params.bases import SECTIONS
+from jepa3d.params.models import init_file
 from jepa3d.params.validation import pick
 from jepa3d.problem import Mistakes, Problem
 
@@ -90,6 +91,9 @@ def _references(data: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield from named("datasets", _entries(run, "monitor").get("probe"), f"runs.{name}.monitor.probe")
         yield from named("patches", run.get("patches"), f"runs.{name}.patches")
         yield from named("models", run.get("model"), f"runs.{name}.model")
+        yield from named("runs", _entries(run, "objective").get("reads"), f"runs.{name}.objective.reads")
+        if init_file(run.get("init")) is None:
+            yield from named("runs", run.get("init"), f"runs.{name}.init")
     for name, evaluation in _entries(data, "evals").items():
         yield from named("datasets", evaluation.get("dataset"), f"evals.{name}.dataset")
         yield from named("patches", evaluation.get("patches"), f"evals.{name}.patches")

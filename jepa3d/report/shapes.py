@@ -132,7 +132,7 @@ def token_run(params: Params) -> str | None:
     """The run whose patch features are drawn: the first that masks blocks, else the first trained one, else any
     with patch tokens; features that are computed have none."""
     learned = [run for run in params.chosen.run_names() if params.model(params.runs[run].model).layers]
-    trained = [run for run in learned if params.runs[run].fit.steps != 0]
+    trained = [run for run in learned if params.runs[run].pretrained]
     first = masking_run(params)
     return next(iter([*([first] if first else []), *trained, *learned]), None)
 

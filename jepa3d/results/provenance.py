@@ -19,6 +19,7 @@ from jepa3d.graph import Graph
 from jepa3d.layout import Layout, place_of
 from jepa3d.parallel import tmap
 from jepa3d.params import Params
+from jepa3d.params.models import init_file
 from jepa3d.problem import Problem
 from jepa3d.results import records, store
 
@@ -45,7 +46,10 @@ class Files:
         """Path and hash of each input by the file's stamp, wherever results/ was when it was made."""
         record = self.records[path]
         stamped: Mapping[str, str] = record["stamp"]["inputs"] if record else {}
-        return {self.here(Path(name)): digest for name, digest in stamped.items()}
+        run = record["stamp"]["settings"].get("run") if record else None
+        begun = init_file(run.get("init")) if isinstance(run, Mapping) else None  # the user's own, wherever it lies
+        own = {path: path if path == begun else self.here(path) for path in map(Path, stamped)}
+        return {own[Path(name)]: digest for name, digest in stamped.items()}
 
     def here(self, path: Path) -> Path:
         place = place_of(path)
@@ -187,9 +191,14 @@ def judge(params: Params, files: Files) -> Judged:
                 files.whole(path)
                 and record["stamp"]["settings"] == job.settings
                 and set(inputs) == set(job.reads)
-                and all(files.digests.get(of) == digest and current(of) for of, digest in inputs.items())
+                and all(unchanged(of, digest) for of, digest in inputs.items())
             )
         return known[path]
+
+    def unchanged(path: Path, digest: str) -> bool:
+        if path in jobs:
+            return files.digests.get(path) == digest and current(path)
+        return path.exists() and store.sha256(path) == digest  # the user's own
 
     asked = [path for path in files.digests if path in jobs or path.parent in jobs]
     return Judged([path for path in asked if current(path)], [path for path in asked if not current(path)])

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from jepa3d.params.validation import plugin_config
 from jepa3d.problem import Problem
 from jepa3d.results import resume, store
 from jepa3d.seeds import derive
-from jepa3d.train import batches, distributed, loop
+from jepa3d.train import batches, distributed, first_stage, loop
 from jepa3d.train.monitor import Watch, warning
 from jepa3d.train.objective import Base, Setup
 
@@ -49,6 +50,34 @@ class Asked(NamedTuple):
         scheme: Scheme = self.params.pick("patches", self.entry.patches)
         return scheme
 
+    @property
+    def plugin(self) -> objectives.Plugin[Any]:
+        """Of the objective."""
+        plugin: objectives.Plugin[Any] = plugins.find(objectives, self.entry.objective.kind)
+        return plugin
+
+    @property
+    def options(self) -> Any:
+        """The objective's own Config."""
+        where = f"runs.{self.run}.objective"
+        return plugin_config(objectives, self.entry.objective.options(), where, self.params.source)
+
+    @property
+    def init(self) -> Path | None:
+        """The encoder that the training begins with; None: it is drawn."""
+        run = self.entry.init
+        return self.entry.init_file or (None if run is None else self.layout.encoder(run, self.seed))
+
+    def setup(self, world: distributed.World) -> Setup:
+        entry, reads = self.entry, self.entry.objective.reads
+        return Setup(
+            self.params.model(entry.model),
+            self.scheme,
+            label_count(self.layout, entry),
+            world,
+            None if reads is None else self.layout.encoder(reads, self.seed),
+        )
+
 
 def pretrain(params: Params, layout: Layout, run: str, seed: int) -> None:
     """Train one run with one seed, or go on where it was stopped. Raises fit.Stopped when a signal stops it.
@@ -65,7 +94,8 @@ def _pretrain(asked: Asked, world: distributed.World) -> None:
     made = Graph(asked.params, layout).job("pretrain", asked.run, seed)
     stamp = store.stamp(made.verb, made.settings, made.reads if world.first else ())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    objective = _objective(asked, world).to(device)
+    setup = asked.setup(world)
+    objective = _objective(asked, setup).to(device)
     execution = asked.params.execution.of_run(asked.run)
     source = batches.open_training(
         subsets(layout, entry, asked.scheme.resampled), entry.fit, execution, f"runs.{asked.run}.fit"
@@ -81,7 +111,7 @@ def _pretrain(asked: Asked, world: distributed.World) -> None:
         About(layout.results, asked.run, seed, stamp["settings"]),
     )
     training = loop.Training(objective, stream, entry.fit, derive(seed, "fit"), job)
-    if world.first:
+    if world.first and asked.plugin.ENCODER:
         watch = watched(layout, entry, seed, device)
         training.watch = loop.Watch(lambda: _look(watch, objective), execution.monitor_every)
     begin = time.monotonic()
@@ -89,18 +119,17 @@ def _pretrain(asked: Asked, world: distributed.World) -> None:
     if world.first:
         objective.finish(batches.Stream(source, batching, derive(seed, "stream"), device).batches())
         cost = {"seconds": round(time.monotonic() - begin, 1), "threads": torch.get_num_threads(), "ranks": world.size}
-        publish(asked, objective, stamp, {**cost, "device": _device_name()})
+        publish(asked, objective, setup, stamp, {**cost, "device": _device_name()})
 
 
-def _objective(asked: Asked, world: distributed.World) -> Base:
+def _objective(asked: Asked, setup: Setup) -> Base:
     """The run's objective with its first weights."""
-    params, entry = asked.params, asked.entry
-    plugin = plugins.find(objectives, entry.objective.kind)
-    options = plugin_config(objectives, entry.objective.options(), f"runs.{asked.run}.objective", params.source)
     torch.manual_seed(derive(asked.seed, "weights"))  # not of the run: runs with one seed start from the same encoder
-    made: Base = plugin.Objective(
-        options, Setup(params.model(entry.model), asked.scheme, label_count(asked.layout, entry), world)
-    )
+    made: Base = asked.plugin.Objective(asked.options, setup)
+    if (path := asked.init) is not None:
+        loaded = pretrained.load(path)
+        pretrained.check_shape(path, loaded, setup.model)
+        made.begin_with(loaded.module)
     return made
 
 
@@ -146,7 +175,7 @@ def watched(layout: Layout, entry: Run, seed: int, device: torch.device) -> Watc
     return Watch(looked_at)
 
 
-def publish(asked: Asked, objective: Base, stamp: dict[str, Any], cost: dict[str, Any]) -> None:
+def publish(asked: Asked, objective: Base, setup: Setup, stamp: dict[str, Any], cost: dict[str, Any]) -> None:
     """Write the results, the encoder last, and drop the resume state, which has done its work.
 
     A submitted job leaves its state to its launcher, which still reads the log there: should the results be taken
@@ -158,7 +187,10 @@ def publish(asked: Asked, objective: Base, stamp: dict[str, Any], cost: dict[str
     rows = store.read_jsonl(curve) if curve.exists() else []
     store.write_jsonl(layout.curve(run, seed), [*rows, {"step": rows[-1]["step"] if rows else 0, "cost": cost}], stamp)
     store.write_json(layout.run_config(run, seed), {"provenance": stamp, **stamp["settings"]}, stamp)
-    pretrained.save(layout.encoder(run, seed), objective.encoders(), asked.scheme, stamp)
+    if asked.plugin.ENCODER:
+        pretrained.save(layout.encoder(run, seed), objective.encoders(), asked.scheme, stamp)
+    else:
+        first_stage.save(layout.encoder(run, seed), objective, asked.options, setup, stamp)
     if "JEPA3D_JOB" not in os.environ:
         resume.drop(layout.state(run, seed))
 

@@ -70,9 +70,7 @@ def fold(given: Encoded, config: Config, seed: int, number: int) -> Result:
     shots, queries = np.sort(train[chosen.support]), np.sort(test[chosen.query])
     classes = np.unique(labels.label[shots])
     own = derive(seed, "fold", number)
-    start = tuning.classifier(
-        given.encoder, given.model, config, len(classes), own, pretrained=given.run.fit.steps != 0
-    )
+    start = tuning.classifier(given.encoder, given.model, config, len(classes), own, pretrained=given.run.pretrained)
     support = _of_fold(given, shots, classes, whole=given.scheme.resampled)
     query = _of_fold(given, queries, classes)
     tuned, _ = tuning.train(start, config, support, given.scheme, own, given.job(f"fold {number}"))

@@ -84,7 +84,7 @@ def evaluate(given: Encoded, config: Config, seed: int) -> Result:
     check_labels(labels)
     fitted, held, test = parts_of(labels, config, seed)
     start = tuning.classifier(
-        given.encoder, given.model, config, labels.class_count, seed, pretrained=given.run.fit.steps != 0
+        given.encoder, given.model, config, labels.class_count, seed, pretrained=given.run.pretrained
     )
     scored = {
         name: tuning.Scored(batches.open_shapes(_subset(given, rows), given.execution.memory), labels.label[rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -54,6 +55,7 @@ class Setup(NamedTuple):
     scheme: Scheme = Scheme()  # of the patches in its batches
     classes: int = 0  # of the run's data; 0: no labels, or several data sets, whose labels differ
     world: World = ALONE  # the ranks that share each batch
+    reads: Path | None = None  # what the run of a first stage has left, where the run's objective names one
 
 
 class Base(Trainable):
@@ -67,8 +69,16 @@ class Base(Trainable):
         raise Problem(f"objective '{kind}' is a baseline", "nothing in it can be trained", "give the run fit.steps 0")
 
     def encoders(self) -> dict[str, Encoder]:
-        """`context`, and `target` where there is an EMA copy: what is saved and evaluated."""
+        """`context`, and `target` where there is an EMA copy: what is saved and evaluated; none without `ENCODER`."""
         raise NotImplementedError
+
+    def begin_with(self, encoder: Encoder) -> None:
+        """Called before the training when the run has an `init`: an encoder of the run's model, whose weights it takes.
+
+        The EMA copy begins with them too, as it begins with the drawn ones otherwise.
+        """
+        for own in self.encoders().values():
+            own.load_state_dict(encoder.state_dict())
 
     def finish(self, batches: Iterable[Batch]) -> None:
         """Called once after the last step, with batches of the training data."""

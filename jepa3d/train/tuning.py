@@ -25,7 +25,7 @@ from jepa3d.ops import score
 from jepa3d.ops.augment import augment
 from jepa3d.ops.draws import shape_keys
 from jepa3d.params import Augment, Fit, Level, Model, Scheme, Tune
-from jepa3d.pretrained import for_training, load
+from jepa3d.pretrained import check_shape, for_training, load
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.seeds import derive
@@ -127,14 +127,7 @@ def classifier(weights: Path, model: Model, settings: Tune, classes: int, seed: 
             "its features are computed, not learned; fine-tuning needs weights",
             "evaluate this run by the tasks on frozen features only",
         )
-    own, wanted = saved.shape(), model.shape()
-    for key in dict.fromkeys([*wanted, *own]):
-        if own.get(key) != wanted.get(key):
-            raise Problem(
-                f"{weights}: an encoder of another size",
-                f"its {key} is {own.get(key)}, the run's model in params.yaml has {wanted.get(key)}",
-                "make it again with 'jepa3d pretrain', or set the run's model to what the file has",
-            )
+    check_shape(weights, loaded, model)
     torch.manual_seed(derive(seed, "head"))
     net = for_training(loaded, settings.drop_path, settings.pool)
     factors = {}

@@ -1,4 +1,4 @@
-# in:   canonical clouds and patches of the run's data, and of its monitor's
+# in:   canonical clouds and patches of the run's data, and of its monitor's; what the run begins with (init, reads)
 # out:  results/pretrain/{run}/seed{seed}/: encoder.safetensors, config.json, curve.jsonl
 
 
