@@ -39,7 +39,7 @@ def test_two_runs_with_one_seed_get_the_same_folds(monkeypatch: pytest.MonkeyPat
         drawn.append(folds(*arguments))
         return drawn[-1]
 
-    monkeypatch.setattr("jepa3d.tasks.few_shot.folds", spy)
+    monkeypatch.setattr("jepa3d.ops.episodes.folds", spy)
     for run in (1, 2):
         evaluate(features(run), Config(folds=3), seed=7)
     for one, two in zip(*drawn, strict=True):
