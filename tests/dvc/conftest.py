@@ -29,7 +29,7 @@ STUDY: dict[str, Any] = {
     },
     "datasets": {
         "toys": {"kind": "procedural", "train": 60, "test": 20, "points": 128},
-        "watched": {"kind": "procedural", "train": 20, "test": 5, "points": 128},
+        "watched": {"kind": "procedural", "train": 20, "test": 20, "points": 128},
     },
     "patches": {"flat": {"points": 128, "levels": [{"num": 16, "size": 8}]}},
     "models": {
