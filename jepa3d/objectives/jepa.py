@@ -23,7 +23,7 @@ from jepa3d.objectives._shared.masks import MaskConfig
 from jepa3d.ops.geometry import chamfer, gather
 from jepa3d.ops.masking import Mask, pack
 from jepa3d.ops.schedule import cosine, line
-from jepa3d.params import Fraction, FrozenModel, Model
+from jepa3d.params import Fraction, FrozenModel, Model, changed
 from jepa3d.train.batches import Batch
 from jepa3d.train.objective import Base, Loss, Setup
 
@@ -71,7 +71,7 @@ class Config(FrozenModel):
 
     @model_validator(mode="after")
     def _one_target(self) -> Config:
-        own = OF_REPRESENTATIONS & self.model_fields_set
+        own = OF_REPRESENTATIONS & changed(self)
         if self.target == "coordinates" and own:
             raise ValueError(f"{', '.join(sorted(own))} belongs to target: representations")
         return self

@@ -25,6 +25,7 @@ from jepa3d.params.models import (
     Tokenizer,
     Tune,
     TuneFit,
+    changed,
     slice_of,
 )
 from jepa3d.params.study import Cell, Grid, Params, Study, run_slice
@@ -54,6 +55,7 @@ __all__ = [
     "Tokenizer",
     "Tune",
     "TuneFit",
+    "changed",
     "run_slice",
     "slice_of",
 ]

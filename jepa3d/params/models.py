@@ -375,6 +375,11 @@ class Eval(FrozenModel):
         return self.needs == "encoder" and not self.folds
 
 
+def changed(model: BaseModel) -> set[str]:
+    """The fields of an entry that are not at their defaults, whether they were written or not."""
+    return {name for name, field in type(model).model_fields.items() if getattr(model, name) != field.get_default()}
+
+
 def slice_of(model: BaseModel) -> dict[str, Any]:
     """A piece of the configuration as plain JSON: a rule's `params:` and a file's stamp."""
     plain: dict[str, Any] = model.model_dump(mode="json")

@@ -88,6 +88,14 @@ def test_settings_of_algorithm_2_are_refused_with_another_kind_of_mask():
         MaskConfig(kind="random", blocks=2)
 
 
+@pytest.mark.parametrize("kind", ["random", "block", "multiblock"])
+def test_an_entry_with_all_its_defaults_written_out_is_the_same_entry(kind: Any):
+    entry = point_mae.Config(mask=MaskConfig(kind=kind))
+    assert point_mae.Config.model_validate(entry.model_dump()) == entry
+    coordinates = jepa.Config(target="coordinates")
+    assert jepa.Config.model_validate(coordinates.model_dump()) == coordinates
+
+
 # ---- the loss
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jepa3d.ops import masking
 from jepa3d.ops.masking import Mask
-from jepa3d.params import Fraction, FrozenModel
+from jepa3d.params import Fraction, FrozenModel, changed
 from jepa3d.train.batches import Batch
 
 Share = tuple[Fraction, Fraction]
@@ -43,9 +43,9 @@ class MaskConfig(FrozenModel):
             raise ValueError("block_scale is [smallest, largest]")
         if self.block_scale is not None and self.blocks * self.block_scale[1] >= 1:
             raise ValueError("blocks of this block_scale can cover every patch: no context would be left")
-        own = {"blocks", "fill", "seeds", "block_scale", "context", "context_scale"} & self.model_fields_set
+        own = {"blocks", "fill", "seeds", "block_scale", "context", "context_scale"} & changed(self)
         if self.kind == "chain":
-            if {"ratio"} & self.model_fields_set or own - {"blocks", "block_scale", "context_scale"}:
+            if "ratio" in changed(self) or own - {"blocks", "block_scale", "context_scale"}:
                 raise ValueError("a chain has blocks, block_scale and context_scale only")
             if self.block_scale is None:
                 raise ValueError(
