@@ -162,9 +162,12 @@ def test_a_job_is_submitted_once_whatever_happens_to_its_launchers(launching: La
         130,
         ANY("goes on; the same command follows it again", "to end it: jepa3d cancel it"),
     )
+    for process in (again, beside):
+        assert "its log:" in process.stderr.readline()  # type: ignore[union-attr]  # it follows the job
     launching.go("end")
     for process in (again, beside):
-        assert said(process) == (0, ANY("rank 0 works"))
+        words = process.stderr.read()  # type: ignore[union-attr]  # not `said`, which passes over what was read ahead
+        assert (process.wait(), words) == (0, ANY("rank 0 works"))
     assert launching.started() == [f"rank {rank} of 2: --threads=1 do this" for rank in (0, 1)]
     assert not launching.place.folder.parent.exists()  # tidied up
 
