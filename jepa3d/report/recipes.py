@@ -26,37 +26,58 @@ class Recipe(NamedTuple):
 
 _SIZE = {"model.width": 384, "model.depth": 12, "model.heads": 6}
 _INPUT = {"data": ["shapenet55"], "patches.points": 1024, "patches.levels": [{"num": 64, "size": 32}]}
+_OWN_WEIGHTS = {"init": None}  # a run that goes on from another encoder stands for no published one
+_DESIGN = {  # what both variants of 3D-JEPA have, and what other methods' switches of the objective would change
+    **_OWN_WEIGHTS, "model.kind": "transformer", "objective.kind": "jepa", "objective.target": "representations",
+    "objective.mask.kind": "multiblock", "objective.mask.blocks": 4, "objective.average": "sum",
+    "objective.target_from": "final_norm", "objective.target_position": "ema", "objective.target_tokenizer": "ema",
+    "objective.ema.shape": "cosine", "objective.predictor.position": "shared", "objective.predictor.drop_path": 0.0,
+    "objective.predictor.dropout": 0.0, "objective.predictor.attention_dropout": 0.0,
+    "objective.predictor.mask_token": "trunc_normal", "objective.predict": "joint",
+}  # fmt: skip
+_ALGORITHM_2 = {
+    "objective.mask.kind": "multiblock", "objective.mask.blocks": 4, "objective.mask.ratio": 0.6,
+    "objective.mask.fill": "literal", "objective.mask.seeds": "random", "objective.mask.block_scale": None,
+    "objective.mask.context": "complement",
+}  # fmt: skip
 DOCUMENT_RUN: dict[str, Any] = {
-    **_SIZE, **_INPUT, "fit.epochs": 300, "objective.kind": "jepa", "objective.mask.blocks": 4,
-    "objective.mask.ratio": 0.6, "objective.mask.fill": "literal", "objective.mask.seeds": "random",
-    "objective.mask.block_scale": None, "objective.mask.context": "complement", "objective.predictor.kind": "joint",
+    **_DESIGN, **_SIZE, **_INPUT, **_ALGORITHM_2, "fit.epochs": 300, "objective.predictor.kind": "joint",
     "objective.predictor.depth": 6, "objective.loss": "mse", "objective.target_sees": "targets",
 }  # fmt: skip
 PAPER_RUN: dict[str, Any] = {
-    **_SIZE, **_INPUT, "fit.epochs": 150, "objective.kind": "jepa", "objective.mask.blocks": 4,
-    "objective.mask.seeds": "fps", "objective.mask.block_scale": [0.15, 0.2], "objective.mask.context": "block",
+    **_DESIGN, **_SIZE, **_INPUT, "fit.epochs": 150, "objective.mask.seeds": "fps",
+    "objective.mask.block_scale": [0.15, 0.2], "objective.mask.context": "block",
     "objective.mask.context_scale": [0.85, 1.0], "objective.predictor.kind": "cross", "objective.loss": "cosine",
 }  # fmt: skip
-COORDINATES_RUN: dict[str, Any] = {  # the document's run with coordinates as targets: a multi-block Point-MAE
-    **_SIZE, **_INPUT, "fit.epochs": 300, "objective.kind": "point_mae", "objective.mask.blocks": 4,
-    "objective.mask.ratio": 0.6,
+COORDINATES_RUN: dict[str, Any] = {**DOCUMENT_RUN, "objective.target": "coordinates"}  # the twin: nothing else differs
+_POINT_MAE = {
+    "objective.mask.kind": "random", "objective.mask.ratio": 0.6, "objective.decoder.depth": 4,
+    "objective.loss": "cdl2", "objective.sees": "tokens",
+}  # fmt: skip
+_POINT_JEPA = {
+    "objective.target": "representations", "objective.mask.kind": "chain", "objective.mask.blocks": 4,
+    "objective.mask.block_scale": [0.15, 0.2], "objective.mask.context_scale": [0.4, 0.75],
+    "objective.predict": "per_block", "objective.loss": "smooth_l1", "objective.beta": 2.0, "objective.average": "mean",
+    "objective.target_sees": "all", "objective.target_from": "last_block", "objective.target_tokenizer": "shared",
+    "objective.target_position": "shared", "objective.ema.shape": "linear", "objective.predictor.position": "own",
+    "objective.predictor.width": 192, "objective.predictor.depth": 6, "objective.predictor.mask_token": "zeros",
 }  # fmt: skip
 SCRATCH = "Transformer, from scratch"
 DOCUMENTED = f"{OURS}, as the document has it"
 
 
 def _peer(method: str, kind: str, epochs: int, **more: Any) -> Recipe:
-    return Recipe(method, method, (), {**_INPUT, "fit.epochs": epochs, "objective.kind": kind, **more})
+    return Recipe(method, method, (), {**_OWN_WEIGHTS, **_INPUT, "fit.epochs": epochs, "objective.kind": kind, **more})
 
 
 RECIPES: tuple[Recipe, ...] = (
-    Recipe(SCRATCH, SCRATCH, (), {**_SIZE, "objective.kind": "random_init"}),
+    Recipe(SCRATCH, SCRATCH, (), {**_OWN_WEIGHTS, **_SIZE, "objective.kind": "random_init"}),
     _peer("Point-BERT", "point_bert", 300, **_SIZE),
-    _peer("Point-MAE", "point_mae", 300, **_SIZE),
+    _peer("Point-MAE", "point_mae", 300, **_SIZE, **_POINT_MAE),
     _peer("Point-M2AE", "point_m2ae", 300, **{"model.kind": "hierarchical", "model.widths": [96, 192, 384],
         "model.blocks": [5, 5, 5], "model.heads": 6, "patches.points": 2048, "patches.levels": [
         {"num": 512, "size": 16}, {"num": 256, "size": 8}, {"num": 64, "size": 8}]}),
-    _peer("Point-JEPA", "point_jepa", 500, **_SIZE),
+    _peer("Point-JEPA", "jepa", 500, **_SIZE, **_POINT_JEPA),
     Recipe(DOCUMENTED, OURS, (DOCUMENT,), DOCUMENT_RUN),
     Recipe(f"{OURS}, as the paper seems to have it", OURS, (ABSTRACT,), PAPER_RUN),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from jepa3d import project
 from jepa3d.params import Params
@@ -213,3 +214,36 @@ def test_every_published_number_of_a_table_is_a_line_of_the_csv(params):
     assert ("pb_t50_rs", recipes.DOCUMENTED, DOCUMENT, "86.8") in claims
     assert ("pb_t50_rs", "Point-MAE", "README of Point-MAE", "85.18") in claims
     assert {row[15] for row in rows[1:]} == {"not run"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"init": "short"},
+        {"objective": {"target": "coordinates"}},
+        {"objective": {"mask": {"kind": "random"}}},
+        {"objective": {"target_from": "last_block"}},
+        {"objective": {"target_position": "shared"}},
+        {"objective": {"target_tokenizer": "shared"}},
+        {"objective": {"average": "mean"}},
+        {"objective": {"predict": "per_block"}},
+        {"objective": {"ema": {"shape": "linear"}}},
+        {"objective": {"predictor": {"position": "own"}}},
+        {"objective": {"predictor": {"drop_path": 0.1}}},
+        {"objective": {"predictor": {"dropout": 0.1}}},
+        {"objective": {"predictor": {"attention_dropout": 0.1}}},
+        {"objective": {"predictor": {"mask_token": "zeros"}}},
+    ],
+    ids=str,
+)
+def test_a_switch_of_another_method_takes_a_run_out_of_the_documents_row(tmp_path: Path, change: dict[str, Any]):
+    data = yaml.safe_load(PARAMS)
+    data["runs"]["two_blocks"] = {"base": "document", **change}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(data))
+    params = project.load(path)
+    entries = tables.run_entries(params, study(params, two_blocks={"ft_pb": [0.8, 0.8, 0.8]}))
+    assert recipes.differences(recipes.DOCUMENT_RUN, entries["document"]) == []
+    assert recipes.differences(recipes.DOCUMENT_RUN, entries["two_blocks"]) != []
+    is_twin = not recipes.differences(recipes.COORDINATES_RUN, entries["two_blocks"])
+    assert is_twin == (change == {"objective": {"target": "coordinates"}})
