@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jepa3d.ops.standardise import standardise
 from jepa3d.report.pictures import Panel, scatter
 from jepa3d.report.shapes import principal
 from jepa3d.report.study import Embedding, Study
@@ -34,8 +35,7 @@ def maps(study: Study) -> list[Map]:
 
 def plane(run: str, found: Embedding) -> Map:
     rows = np.linspace(0, len(found.label) - 1, min(MOST_MAPPED, len(found.label))).astype(int)
-    deviation = found.features.std(0)
-    points, share = principal(found.features / np.where(deviation > 0, deviation, 1), 2)
+    points, share = principal(standardise(found.features)[0], 2)
     names = (*found.classes, "unlabelled")  # the last one is that of label -1
     hover = [f"{names[found.label[row]]}: {found.ids[row]}" for row in rows]
     panel = scatter(run, points[rows], found.label[rows], found.classes, hover)

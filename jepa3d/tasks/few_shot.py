@@ -15,10 +15,10 @@ from pydantic import PositiveFloat
 
 from jepa3d.ops import episodes, score
 from jepa3d.ops.episodes import Episodes
+from jepa3d.ops.standardise import standardise
 from jepa3d.results.finding import SHARE, Details, Folds, Metric, share
 from jepa3d.tasks import Features, Needs, Result
 from jepa3d.tasks._shared.given import check
-from jepa3d.tasks._shared.probe import standardise
 
 NEEDS: Needs = "features"
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from jepa3d.ops import score
+from jepa3d.ops.standardise import standardise
 from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
 from jepa3d.results.finding import PREDICTED, share
 from jepa3d.tasks import Features, Needs, Result
 from jepa3d.tasks._shared.given import check
-from jepa3d.tasks._shared.probe import standardise
 
 NEEDS: Needs = "features"
 

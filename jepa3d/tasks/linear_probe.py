@@ -9,11 +9,12 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 
 from jepa3d.ops import score
+from jepa3d.ops.standardise import standardise
 from jepa3d.params import FrozenModel
 from jepa3d.results.finding import PREDICTED, Metric, share
 from jepa3d.tasks import Features, Needs, Result
 from jepa3d.tasks._shared.given import check
-from jepa3d.tasks._shared.probe import choose_c, logistic_fits, standardise
+from jepa3d.tasks._shared.probe import choose_c, logistic_fits
 
 NEEDS: Needs = "features"
 

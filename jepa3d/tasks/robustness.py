@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from jepa3d.ops import score
+from jepa3d.ops.standardise import standardise
 from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
 from jepa3d.results import finding
@@ -21,7 +22,7 @@ from jepa3d.results.finding import PREDICTED, Details, Metric, share
 from jepa3d.seeds import derive
 from jepa3d.tasks import Encoded, Features, Needs, Result
 from jepa3d.tasks._shared.given import check, check_labels, labels_of
-from jepa3d.tasks._shared.probe import choose_c, logistic_fits, standardise
+from jepa3d.tasks._shared.probe import choose_c, logistic_fits
 
 NEEDS: Needs = "encoder"
 BATCH = 64

@@ -17,13 +17,13 @@ from jaxtyping import Float, Int
 from pydantic import Field, PositiveFloat
 
 from jepa3d.ops import score
+from jepa3d.ops.standardise import standardise
 from jepa3d.params import FrozenModel
 from jepa3d.problem import Problem
 from jepa3d.results.finding import PREDICTED, Metric, share
 from jepa3d.seeds import derive
 from jepa3d.tasks import Features, Needs, Result
 from jepa3d.tasks._shared.given import check
-from jepa3d.tasks._shared.probe import standardise
 from jepa3d.tasks._shared.splits import stratified_folds
 
 NEEDS: Needs = "features"

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from jepa3d.nets.encoder import Encoder
+from jepa3d.ops.standardise import standardise
 from jepa3d.train.batches import Batch
 
 COLLAPSED_STD, COLLAPSED_COSINE = 0.01, 0.995
@@ -75,8 +76,8 @@ def mean_cosine(features: Float[Tensor, "n F"]) -> float:
 
 def leave_one_out_knn(features: Float[Tensor, "n F"], labels: Int[Tensor, " n"], k: int = 5) -> float:
     """Accuracy of a k-NN vote (cosine, each dimension standardised) in which every shape asks all the others."""
-    standard = (features - features.mean(0)) / features.std(0).clamp_min(1e-6)
-    unit = torch.nn.functional.normalize(standard, dim=-1)
+    [standard] = standardise(features.cpu().numpy())
+    unit = torch.nn.functional.normalize(torch.from_numpy(standard).to(features), dim=-1)
     similarity = unit @ unit.T
     similarity.fill_diagonal_(-torch.inf)
     weight, near = similarity.topk(min(k, len(features) - 1), dim=1)

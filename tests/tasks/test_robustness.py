@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -119,6 +120,17 @@ def test_hand_made_features_do_not_mind_a_turn_about_the_vertical_but_a_turn_in_
     metrics = evaluate(written(given.canonical, "handcrafted"), Config(corruptions=("rotation",)), 0).values
     assert metrics["accuracy"] > 0.9
     assert metrics["rotation_4"] < metrics["accuracy"]
+
+
+def test_a_largest_radius_of_one_does_not_decide_under_noise(tmp_path: Path, write_canonical: Callable[..., Path]):
+    """In the unit sphere it is 1 on every clean shape, and a handcrafted feature; noise moves it."""
+    canonical = write_canonical(tmp_path / "toys.h5", points=64)
+    with h5py.File(canonical, "r+") as file:
+        centred = file["points"][:] - file["points"][:].mean(1, keepdims=True)
+        file["points"][:] = centred / np.linalg.norm(centred, axis=-1).max(1)[:, None, None]
+    given = written(canonical, "handcrafted")
+    metrics = evaluate(given, Config(corruptions=("jitter",)), 0).values
+    assert metrics["jitter_1"] > metrics["accuracy"] - 0.2
 
 
 def test_a_subset_is_even_over_the_classes_and_in_order():

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC, LinearSVC
 
+from jepa3d.ops.standardise import standardise
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 from jepa3d.tasks import Features, svm
-from jepa3d.tasks._shared.probe import standardise
 from jepa3d.tasks._shared.splits import stratified_folds
 from jepa3d.tasks.svm import Config, evaluate, protocol
 

@@ -47,6 +47,14 @@ def test_a_shape_never_votes_for_itself():
     assert leave_one_out_knn(features, torch.tensor([0, 1] * 4), k=1) == 0.0
 
 
+def test_a_feature_without_spread_has_no_vote():
+    random = torch.Generator().manual_seed(0)
+    labels, features = torch.arange(200) % 4, torch.randn(200, 4, generator=random)
+    rounding = 1 + 2e-8 * torch.randn(200, 60, generator=random)
+    assert rounding.std() > 0
+    assert leave_one_out_knn(torch.cat([features, rounding], 1), labels) == leave_one_out_knn(features, labels)
+
+
 def test_k_may_exceed_the_number_of_shapes():
     assert 0 <= leave_one_out_knn(torch.randn(3, 4), torch.tensor([0, 1, 1]), k=5) <= 1
 

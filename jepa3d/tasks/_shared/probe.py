@@ -9,17 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from jepa3d.ops.standardise import standardise
 from jepa3d.tasks._shared.splits import holdout
-
-
-def standardise(
-    train: Float[np.ndarray, "n F"], *others: Float[np.ndarray, "_ F"]
-) -> tuple[Float[np.ndarray, "_ F"], ...]:
-    """Every feature to mean 0 and standard deviation 1 on `train`, in float64; `others` with the same numbers."""
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(train.astype(np.float64))
-    return tuple(scaler.transform(x.astype(np.float64)) for x in (train, *others))
 
 
 def choose_c(
