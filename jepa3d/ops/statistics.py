@@ -1,23 +1,27 @@
-"""How sure a number is: intervals, paired tests and verdicts. Pure functions of values and seed."""
+"""How sure a number is: intervals, paired differences of two runs, corrected p. Pure functions of values and seed.
+
+Two things vary: what was trained (seeds) and what it is tested on (test shapes; where several test clouds are of one
+object, the objects). Both enter every interval. Literature: Davison and Hinkley, Bootstrap Methods and their
+Application, 1997 (cluster resampling, section 3.8); Holm, A simple sequentially rejective multiple test procedure,
+1979.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
-from numpy.typing import NDArray
+from jaxtyping import Float, Int, Shaped
 
 from jepa3d.ops.score import mean_std
 from jepa3d.seeds import derive
 
 BLOCK = 1 << 22  # random numbers held at once
-Z = 1.959964  # of a normal distribution, 95 % lies within ± Z standard deviations
-
-Word = Literal["reproduced", "above", "below", "inconclusive", "not run"]
+FEW = 128  # distinct values up to which it is counted how often each is drawn
+LEVEL = 0.05  # a difference is told from none where its corrected p is below
 
 
 class Interval(NamedTuple):
@@ -29,31 +33,22 @@ class Interval(NamedTuple):
     n: int
 
 
-class Verdict(NamedTuple):
-    """What our interval says about a published number. `low`..`high`: the values it would call the same."""
+class Difference(NamedTuple):
+    """How far two runs are apart, paired by seed and by test shape, with its 95 % interval.
 
-    word: Word
+    `p` is of the test that no difference is there, over seeds and objects alike; None with a single seed, whose spread
+    is unknown. `p_shapes` is of the sign-flip test over the objects alone: it takes the trained encoders as they are
+    and says nothing about another training; None where there are no scores of single shapes.
+    """
+
+    mean: float
     low: float
     high: float
-    why: str  # one sentence for the reader
-
-
-def bootstrap_interval(
-    values: Float[np.ndarray, "n"], seed: int, draws: int = 10_000, level: float = 0.95
-) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean of `values`, resampled with replacement.
-
-    `values`: one number a shape (right 1, wrong 0: the interval of an accuracy), a fold or a seed.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    random = np.random.default_rng(derive(seed, "bootstrap"))
-    means = []
-    rows = max(1, BLOCK // len(values))
-    for start in range(0, draws, rows):
-        picked = random.integers(0, len(values), (min(rows, draws - start), len(values)))
-        means.append(values[picked].mean(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    p: float | None
+    p_shapes: float | None
+    seeds: int
+    shapes: int
+    objects: int  # that the shapes are of; as many as shapes where each is an object of its own
 
 
 def paired_p(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], seed: int, draws: int = 10_000) -> float:
@@ -78,97 +73,133 @@ def paired_p(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], seed: int, dr
     return (as_large + 1) / (draws + 1)  # the observed pattern is one of them
 
 
-def paired_difference(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], seed: int) -> dict[str, float]:
-    """`a` against `b`, pair by pair: the mean difference, its sample std, 95 % bootstrap interval, sign-flip p."""
-    difference: NDArray[np.float64] = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    mean, std = mean_std(difference)
-    low, high = bootstrap_interval(difference, seed)
-    return {"mean": mean, "std": std, "low": low, "high": high, "p": paired_p(a, b, seed)}
+def paired_difference(
+    by_seed: Float[np.ndarray, "s"],
+    by_shape: Float[np.ndarray, "n"],
+    seed: int,
+    objects: Shaped[np.ndarray, "n"] | None = None,
+    draws: int = 10_000,
+    against: float = 0.0,
+) -> Difference:
+    """`a` against `b`, pair by pair.
+
+    `by_seed`: the difference of each seed. `by_shape`: that of each test shape, mean over the seeds; empty where a task
+    has no number per shape. `objects`: which object each test shape is of. `against`: the difference that p asks about.
+    Raises ValueError where the two disagree about their mean, which a pairing of other shapes would cause.
+    """
+    mean, _ = mean_std(by_seed)
+    if len(by_shape) and abs(float(np.mean(by_shape)) - mean) > 1e-4:  # scores of single shapes are stored rounded
+        raise ValueError(f"the mean over the seeds is {mean:.6g}, over the shapes {np.mean(by_shape):.6g}")
+    moved = _deviations(*_hashable(by_shape, objects), tuple(map(float, by_seed)), seed, draws)
+    low, high = np.quantile(moved, [0.025, 0.975])
+    p = p_shapes = None
+    if len(by_seed) > 1:
+        p = float((np.abs(moved) >= abs(mean - against) * (1 - 1e-12)).sum() + 1) / (draws + 1)
+    count = len(by_shape)
+    if count:
+        sums, _ = _by_object(by_shape, objects)
+        count = len(sums)
+        p_shapes = paired_p(sums, np.zeros(count), seed, draws)
+    return Difference(mean, mean + float(low), mean + float(high), p, p_shapes, len(by_seed), len(by_shape), count)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm's corrected p, in the order given: the chance of any false finding among them stays below each.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on; none falls below one before it, none exceeds 1.
+    """
+    found, least = [0.0] * len(values), 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        least = max(least, min(1.0, (len(values) - rank) * values[place]))
+        found[place] = least
+    return found
 
 
 def hierarchical_interval(
-    by_shape: Float[np.ndarray, "n"], by_seed: Float[np.ndarray, "s"], seed: int, draws: int = 10_000
+    by_shape: Float[np.ndarray, "n"],
+    by_seed: Float[np.ndarray, "s"],
+    seed: int,
+    draws: int = 10_000,
+    objects: Shaped[np.ndarray, "n"] | None = None,
 ) -> Interval:
     """The 95 % interval of a mean that varies with the test shapes and with the seeds, by a two-level bootstrap.
 
     `by_shape`: the mean over the seeds for each test shape (share of seeds that were right, mean IoU); empty where a
-    task has no number per shape. `by_seed`: the score of each seed. Each draw adds two deviations: that of a resample
-    of the shapes, with replacement, and that of the seeds. Two or three seeds resampled with replacement never leave
-    their own range, so the seeds' level is the parametric bootstrap: Student's t with their mean and sample standard
-    deviation, exact for normal seeds. A single seed has no known spread: then the interval is that of the shapes
-    alone, and whoever reads it has to know.
+    task has no number per shape. `by_seed`: the score of each seed. `objects`: which object each test shape is of.
+    Each draw adds two deviations: that of a resample of the objects, with replacement and with all their shapes, and
+    that of the seeds. Two or three seeds resampled with replacement never leave their own range, so the seeds' level
+    is the parametric bootstrap: Student's t with their mean and sample standard deviation, exact for normal seeds.
+    What depends on both seed and shape is counted in either level, so the interval is never too narrow for it. A
+    single seed has no known spread: then the interval is that of the shapes alone, and whoever reads it has to know.
     """
-    return _two_level(tuple(map(float, by_shape)), tuple(map(float, by_seed)), seed, draws)
+    values = tuple(map(float, by_seed))
+    mean, _ = mean_std(values)
+    low, high = np.quantile(_deviations(*_hashable(by_shape, objects), values, seed, draws), [0.025, 0.975])
+    return Interval(mean, mean + float(low), mean + float(high), len(values))
+
+
+def _hashable(
+    by_shape: Float[np.ndarray, "n"], objects: Shaped[np.ndarray, "n"] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Sums and sizes of the objects."""
+    sums, sizes = _by_object(by_shape, objects)
+    return tuple(map(float, sums)), tuple(map(float, sizes))
+
+
+def _by_object(
+    by_shape: Float[np.ndarray, "n"], objects: Shaped[np.ndarray, "n"] | None
+) -> tuple[Float[np.ndarray, "c"], Float[np.ndarray, "c"]]:
+    """For each object the sum over its shapes, and their number."""
+    values = np.asarray(by_shape, np.float64)
+    if objects is None:
+        return values, np.ones(len(values))
+    _, place = np.unique(objects, return_inverse=True)
+    return np.bincount(place, values), np.bincount(place).astype(np.float64)
 
 
 @lru_cache(maxsize=4096)  # the report's tables, pictures and files ask for the same cells
-def _two_level(by_shape: tuple[float, ...], by_seed: tuple[float, ...], seed: int, draws: int) -> Interval:
+def _deviations(
+    sums: tuple[float, ...], sizes: tuple[float, ...], by_seed: tuple[float, ...], seed: int, draws: int
+) -> Float[np.ndarray, "draws"]:
+    """How far the mean may lie from the one that was measured: draws of both levels together."""
     random = np.random.default_rng(derive(seed, "hierarchical"))
-    mean, std = mean_std(by_seed)
     moved = np.zeros(draws)
-    if len(by_shape):
-        values, counts = np.unique(by_shape, return_counts=True)
-        centred = values - values @ counts / len(by_shape)
-        moved += resampled_means(centred, counts, draws, random)
+    if sums:
+        of, size = np.array(sums), np.array(sizes)
+        centred = np.stack([of - size * (of.sum() / size.sum()), size], 1)
+        pairs, counts = np.unique(centred, axis=0, return_counts=True)
+        moved += resampled_means(pairs, counts, draws, random)
+    _, std = mean_std(by_seed)
     if len(by_seed) > 1 and std > 0:
         moved += std / math.sqrt(len(by_seed)) * random.standard_t(len(by_seed) - 1, draws)
-    low, high = np.quantile(moved, [0.025, 0.975])
-    return Interval(mean, mean + float(low), mean + float(high), len(by_seed))
+    moved.setflags(write=False)  # it is shared
+    return moved
 
 
 def resampled_means(
-    values: Float[np.ndarray, "k"], counts: Int[np.ndarray, "k"], draws: int, random: np.random.Generator
+    pairs: Float[np.ndarray, "k 2"], counts: Int[np.ndarray, "k"], draws: int, random: np.random.Generator
 ) -> Float[np.ndarray, "draws"]:
-    """Means of `draws` resamples, with replacement, of a sample that has `counts[i]` times `values[i]`.
+    """Means of `draws` resamples, with replacement, of a sample that has `counts[i]` times the object `pairs[i]`.
 
-    How often each distinct value is drawn is multinomial: the same distribution as drawing shape by shape, in a time
-    that grows with the number of distinct values only (four, for right or wrong with three seeds).
+    An object is (sum of its shapes' values, number of its shapes); the mean is over shapes. Where there are few
+    distinct ones, how often each is drawn is multinomial: the same distribution as drawing object by object, in a time
+    that grows with the number of distinct ones only (four, for right or wrong with three seeds).
     """
     total = int(counts.sum())
     means = np.empty(draws)
-    rows = max(1, BLOCK // len(values))
+    rows = max(1, BLOCK // (len(pairs) if len(pairs) <= FEW else total))
+    every = np.repeat(pairs, counts, axis=0)
     for start in range(0, draws, rows):
-        drawn = random.multinomial(total, counts / total, min(rows, draws - start))
-        means[start : start + len(drawn)] = drawn @ values / total
+        now = min(rows, draws - start)
+        if len(pairs) <= FEW:
+            drawn = random.multinomial(total, counts / total, now) @ pairs
+        else:
+            picked = random.integers(0, total, (now, total), np.int32)
+            drawn = np.stack([one[picked].sum(1) for one in every.T], 1)
+        means[start : start + now] = drawn[:, 0] / drawn[:, 1]
     return means
 
 
 def binomial_std(share: float, shapes: int) -> float:
     """The standard deviation of a share because the test set is a sample of `shapes` shapes."""
     return math.sqrt(share * (1 - share) / shapes)
-
-
-def verdict(
-    ours: Interval | None, published: float, spread: float, rivals: Mapping[str, float] | None = None
-) -> Verdict:
-    """Does our number agree with a published one? All in one unit.
-
-    `spread` is the standard deviation that the published number would show if its authors did it again. Our interval
-    is widened by it: each half-width h becomes sqrt(h^2 + (Z spread)^2); with a single seed of ours, whose own spread
-    is unknown, by twice that variance. Then
-
-    - `above` or `below`: the published number lies outside the widened interval;
-    - `reproduced`: it lies inside, and the interval is narrow enough to say something: none of the `rivals` (numbers
-      that the published one claims to differ from, such as the same network without pretraining) lies inside as well;
-      where there are no rivals, the widened interval is no wider than twice what the published spread alone makes it;
-    - `inconclusive`: it lies inside, but so does a rival, or the interval is too wide;
-    - `not run`: there is nothing of ours.
-    """
-    if ours is None:
-        return Verdict("not run", math.nan, math.nan, "No evaluation of this study measures it.")
-    extra = (Z * spread) ** 2 * (2 if ours.n == 1 else 1)
-    low = ours.mean - math.sqrt((ours.mean - ours.low) ** 2 + extra)
-    high = ours.mean + math.sqrt((ours.high - ours.mean) ** 2 + extra)
-    within = f"{low:.1f} to {high:.1f}"
-    if published > high:
-        return Verdict("below", low, high, f"{published:g} lies above all that agrees with ours, {within}.")
-    if published < low:
-        return Verdict("above", low, high, f"{published:g} lies below all that agrees with ours, {within}.")
-    if rivals:
-        inside = [f"{name} ({value:g})" for name, value in rivals.items() if low <= value <= high]
-        if inside:
-            return Verdict("inconclusive", low, high, f"{within} holds it, but {' and '.join(inside)} as well.")
-        return Verdict("reproduced", low, high, f"{within} holds it, and not {' nor '.join(rivals)}.")
-    if high - low > 4 * Z * spread:
-        return Verdict("inconclusive", low, high, f"{within} holds it, but is too wide to say something.")
-    return Verdict("reproduced", low, high, f"{within} holds it.")

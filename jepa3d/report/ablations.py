@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jepa3d.ops.statistics import Interval, verdict
+from jepa3d.ops.statistics import Interval
+from jepa3d.ops.verdict import verdict
 from jepa3d.params import Params
-from jepa3d.report import numbers, published, recipes
+from jepa3d.report import numbers, paired, published, recipes
 from jepa3d.report.published import DOCUMENT, OURS, Published
 from jepa3d.report.recipes import Reading, Recipe
 from jepa3d.report.study import Study
@@ -101,12 +102,9 @@ def reconstruction(params: Params, study: Study, entries: Entries) -> Ablation:
 def difference(study: Study, a: Match, b: Match, metric: str) -> tuple[Interval, float]:
     """How far two runs are apart over the seeds that both have, in percent, and the sample std over those seeds."""
     first, second = study.outcomes[a.run][a.evaluation], study.outcomes[b.run][b.evaluation]
-    seeds = [seed for seed in first if seed in second]
-    interval = numbers.paired_interval([first[seed] for seed in seeds], [second[seed] for seed in seeds], metric)
-    spread = numbers.spread(
-        [100 * (first[seed].metrics[metric].value - second[seed].metrics[metric].value) for seed in seeds]
-    )
-    return Interval(spread.mean, 100 * interval.low, 100 * interval.high, spread.n), spread.std
+    found = paired.difference(first, second, metric)
+    each = [first[seed].metrics[metric].value - second[seed].metrics[metric].value for seed in first if seed in second]
+    return Interval(100 * found.mean, 100 * found.low, 100 * found.high, found.seeds), 100 * numbers.spread(each).std
 
 
 def of_variant(

@@ -139,7 +139,7 @@ def limits(found: Content, run: str) -> list[str]:
     """What the study itself says against the encoder: better runs, few seeds, corruptions."""
     said = []
     columns = [column for group in found.groups for column in group.columns if run in column.cells]
-    ahead = [column for column in columns if column.cells[run].clear]
+    ahead = [column for column in columns if run in column.behind]
     if ahead:
         worse = ", ".join(f"{column.best} on {column.name}" for column in ahead)
         said.append(f"Other runs of this study are clearly better: {worse}.")

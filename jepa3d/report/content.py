@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jepa3d.params import Params
-from jepa3d.report import details, numbers, results, training
+from jepa3d.report import details, paired, results, training
 from jepa3d.report.ablations import Ablation, ablations
 from jepa3d.report.maps import Map, maps
 from jepa3d.report.study import Study
@@ -19,7 +19,7 @@ class Content(NamedTuple):
     tables: list[Table]  # the document's
     ablations: list[Ablation]
     near: list[NearMiss]
-    paired: dict[str, list[numbers.Pair]]  # evaluation -> its best run against the others, on the same test shapes
+    paired: dict[str, list[paired.Pair]]  # evaluation -> its best run against the others
     curves: dict[str, list[details.Curves]]  # run -> its training curves
     maps: list[Map]
     folds: dict[str, list[details.Curves]]
@@ -29,14 +29,15 @@ class Content(NamedTuple):
 
 
 def content(params: Params, study: Study) -> Content:
+    pairs = paired.pairs(study)
     return Content(
         params,
         study,
-        results.groups(params, study),
+        results.groups(params, study, pairs),
         tables(params, study),
         ablations(params, study),
         near_misses(params, study),
-        {name: found for name in study.evals if (found := numbers.pairs(study, name))},
+        {name: found for name, found in pairs.items() if found},
         training.curves(study),
         maps(study),
         details.few_shot_folds(study),

@@ -1,4 +1,4 @@
-"""Mean and spread over seeds, intervals, and which differences can be told from noise."""
+"""Mean, spread and interval of a metric over seeds and test shapes; metrics.json."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from jepa3d.ops import score
-from jepa3d.ops.statistics import Interval, binomial_std, hierarchical_interval, paired_p
+from jepa3d.ops.statistics import Interval, binomial_std, hierarchical_interval
 from jepa3d.report.study import Study
 from jepa3d.results.finding import SHARE, Choice, Finding
 
@@ -37,26 +36,7 @@ class Cell(NamedTuple):
     context: Spread
     interval: Interval
     ema: Spread | None
-    best: bool
-    tied: bool  # not the best, but not told apart from it either
-    judged: bool  # False: with a single seed of this run or of the best, there is no telling
-
-    @property
-    def clear(self) -> bool:
-        """Told apart from the best."""
-        return self.judged and not self.best and not self.tied
-
-
-class Pair(NamedTuple):
-    """Two runs on the same test shapes: `difference` = `a` - `b`, and half its 95 % interval."""
-
-    a: str
-    b: str
-    difference: float
-    half: float
-    p: float  # sign-flip test over the test shapes: the seeds as they are
-    seeds: int
-    shapes: int
+    best: bool  # the best mean; whether it is told apart from the others, paired.py says
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -85,7 +65,8 @@ def interval(outcomes: Sequence[Finding], name: str) -> Interval:
     """
     values, first = np.array([found.metrics[name].value for found in outcomes]), outcomes[0].metrics[name]
     units = by_shape(outcomes, name)
-    found = hierarchical_interval(units, values, 0)
+    objects = outcomes[0].scored_objects(name) if shape_scores(outcomes, name) is not None else None
+    found = hierarchical_interval(units, values, 0, objects=objects)
     if not len(units) and first.shapes and first.unit == SHARE:
         half = 1.96 * binomial_std(float(np.clip(found.mean, 0, 1)), first.shapes)
         low, high = (abs(end - found.mean) for end in (found.low, found.high))
@@ -146,67 +127,14 @@ def column(study: Study, name: str) -> dict[str, Cell]:
     best = max(of, key=lambda run: sign * context[run].mean)
     cells = {}
     for run in of:
-        half, behind = margin(of[best], of[run]), sign * (context[best].mean - context[run].mean)
         twin = of[run][0].variant(of[run][0].headline, encoder="target")
         cells[run] = Cell(
             context[run],
             interval(of[run], of[run][0].headline),
             metric(of[run], twin) if twin else None,
             run == best,
-            run != best and behind <= half < np.inf,
-            bool(half < np.inf),
         )
     return cells
-
-
-def margin(a: Sequence[Finding], b: Sequence[Finding]) -> float:
-    """How large a difference of two runs' means must be to be told from noise: half its 95 % interval.
-
-    Three variances add up: each run's over its seeds, and, where both predicted the same test shapes, that of their
-    difference over those shapes (a test set of 100 shapes decides no 1 % difference). Student's t with the degrees
-    of freedom of Welch and Satterthwaite. With one seed the spread is unknown: no difference is large enough.
-    """
-    if min(len(a), len(b)) < 2:
-        return float("inf")
-    parts = [(of.std**2 / of.n, of.n - 1) for of in map(headline, (a, b))]  # (variance of the mean, degrees of freedom)
-    if (difference := shape_difference(a, b, a[0].headline)) is not None and len(difference) > 1:
-        parts.append((float(np.var(difference, ddof=1)) / len(difference), len(difference) - 1))
-    variance = sum(part for part, _ in parts)
-    if variance == 0:
-        return 0.0
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-    return float(student.ppf(0.975, freedom) * np.sqrt(variance))
-
-
-def shape_difference(a: Sequence[Finding], b: Sequence[Finding], name: str) -> NDArray[np.float64] | None:
-    """For each test shape, by how much `a` is above `b`; None where they share no scored shapes."""
-    scores = [shape_scores(run, name) for run in (a, b)]
-    if a[0].scored_ids(name) != b[0].scored_ids(name) or scores[0] is None or scores[1] is None:
-        return None
-    difference: NDArray[np.float64] = scores[0] - scores[1]
-    return difference
-
-
-def paired_interval(a: Sequence[Finding], b: Sequence[Finding], name: str) -> Interval:
-    """The 95 % interval of `a` - `b` over test shapes and seeds; the n-th of each have one seed."""
-    by_seed = np.array([x.metrics[name].value - y.metrics[name].value for x, y in zip(a, b, strict=True)])
-    units = shape_difference(a, b, name)
-    return hierarchical_interval(np.empty(0) if units is None else units, by_seed, 0)
-
-
-def pairs(study: Study, name: str) -> list[Pair]:
-    """The best run against every other that predicted the same test shapes."""
-    cells = column(study, name)
-    best = next(run for run, cell in cells.items() if cell.best)
-    found = []
-    for run, cell in cells.items():
-        a, b = study.of(best, name), study.of(run, name)
-        difference = shape_difference(a, b, a[0].headline)
-        if run != best and difference is not None:
-            p = paired_p(difference, np.zeros(len(difference)), 0)
-            apart = cells[best].context.mean - cell.context.mean
-            found.append(Pair(best, run, apart, margin(a, b), p, min(len(a), len(b)), len(difference)))
-    return found
 
 
 def chance(outcomes: Sequence[Finding]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from jepa3d.params import Params
 from jepa3d.report import numbers, published, recipes
 from jepa3d.report.grid import GAP, Bit, Grid, Row, cell, grid
 from jepa3d.report.numbers import CHOICES, Cell, Spread, factor, shown, unit_text
+from jepa3d.report.paired import Pair
 from jepa3d.report.pictures import Dots, Panel, dot_plot
 from jepa3d.report.study import Study
 from jepa3d.report.tables import benchmarks
@@ -33,6 +34,7 @@ class Column(NamedTuple):
     test: int | None  # test shapes that were scored
     sampling: str  # the spread that is due to their number alone
     panel: Panel
+    against: dict[str, Pair]  # another run -> the best one's difference to it
 
     @property
     def unit(self) -> str:
@@ -44,12 +46,22 @@ class Column(NamedTuple):
 
     @property
     def tied(self) -> list[str]:
-        return [run for run, one in self.cells.items() if one.tied]
+        """Worse than the best, but not told apart from it."""
+        return [run for run, pair in self.against.items() if pair.corrected is not None and not pair.told]
+
+    @property
+    def behind(self) -> list[str]:
+        """Told apart from the best."""
+        return [run for run, pair in self.against.items() if pair.told]
 
     @property
     def unjudged(self) -> list[str]:
-        """With a single seed there is no telling."""
-        return [run for run, one in self.cells.items() if run != self.best and not one.judged]
+        """Of a single seed, so that there is no telling."""
+        return [run for run in self.cells if run not in (self.best, *self.tied, *self.behind)]
+
+    @property
+    def decided(self) -> bool:
+        return decided(self.against.values())
 
     def text(self, run: str) -> str:
         return spread_text(self.cells[run].context, self.main.unit)
@@ -77,8 +89,14 @@ class Group(NamedTuple):
         return column.text(run) + (f" (n = {n})" if n < self.seeds else "")
 
 
-def groups(params: Params, study: Study) -> list[Group]:
-    columns = [result_column(params, study, name) for name in study.evals]
+def decided(pairs: Iterable[Pair]) -> bool:
+    """Whether the best run is told apart from every other that has several seeds."""
+    told = [pair.told for pair in pairs if pair.corrected is not None]
+    return bool(told) and all(told)
+
+
+def groups(params: Params, study: Study, pairs: dict[str, list[Pair]]) -> list[Group]:
+    columns = [result_column(params, study, name, pairs.get(name, [])) for name in study.evals]
     found = []
     for dataset in dict.fromkeys(column.dataset for column in columns):
         own = [column for column in columns if column.dataset == dataset]
@@ -87,13 +105,14 @@ def groups(params: Params, study: Study) -> list[Group]:
     return found
 
 
-def result_column(params: Params, study: Study, name: str) -> Column:
+def result_column(params: Params, study: Study, name: str, pairs: list[Pair]) -> Column:
     first = study.first(name)
     cells, unit = numbers.column(study, name), first.main.unit
     best = next(run for run, one in cells.items() if one.best)
     shapes = numbers.shape_scores(study.of(best, name), first.headline)
     chance = numbers.chance(study.of(best, name))
     title = first.headline.replace("_", " ") + (f", {unit_text(unit)}" if unit else "")
+    guess = {} if chance is None else {"chance": factor(unit) * chance}
     return Column(
         name,
         params.evals[name].dataset,
@@ -107,11 +126,12 @@ def result_column(params: Params, study: Study, name: str) -> Column:
         tuple(sorted({note for run in cells for found in study.of(run, name) for note in found.notes})),
         len(shapes) if shapes is not None else first.main.shapes,
         _sampling(cells[best].context.mean, first.main) if first.predicted is not None else "",
-        dot_plot(name, dots(cells, unit), title, {} if chance is None else {"chance": factor(unit) * chance}),
+        dot_plot(name, dots(cells, unit, decided(pairs)), title, guess),
+        {pair.b: pair for pair in pairs},
     )
 
 
-def dots(cells: dict[str, Cell], unit: str) -> list[Dots]:
+def dots(cells: dict[str, Cell], unit: str, clear: bool) -> list[Dots]:
     """The rows of an evaluation's dot plot, in the order of the study; shares in percent."""
     return [
         Dots(
@@ -119,7 +139,7 @@ def dots(cells: dict[str, Cell], unit: str) -> list[Dots]:
             [factor(unit) * value for value in one.context.values],
             factor(unit) * one.context.mean,
             factor(unit) * one.context.std,
-            one.best and one.context.n > 1,
+            one.best and clear,
         )
         for run, one in cells.items()
     ]
@@ -157,7 +177,8 @@ def result_cell(group: Group, column: Column, run: str) -> tuple[Bit, ...]:
     seeds = ", ".join(map(str, column.seeds[run]))
     hover = f"seed{'s' * (found.context.n > 1)} {seeds}: {values}; 95 % interval {column.interval(run)}"
     ema = f"EMA {spread_text(found.ema, unit)}" if found.ema else ""
-    mark = "" if found.context.n == 1 else "best" if found.best else "tied" if found.tied else ""
+    open = column.tied and run in (column.best, *column.tied)
+    mark = "best" if found.best and column.decided else "tied" if open else ""
     return cell(group.number(column, run), ema, hover, mark)
 
 
@@ -194,19 +215,34 @@ def other_metrics(study: Study, name: str) -> Grid:
     return grid(["metric", *runs], rows, " n")
 
 
-def paired_grid(pairs: dict[str, list[numbers.Pair]], study: Study) -> Grid:
-    """The best run of every evaluation against the others, on the same test shapes."""
+def paired_grid(pairs: dict[str, list[Pair]], study: Study) -> Grid:
+    """The best run of every evaluation against the others, on the same seeds and test shapes."""
     rows = []
     for name, found in pairs.items():
         unit = study.first(name).main.unit
         for pair in found:
-            low, high = (shown(pair.difference + sign * pair.half, unit) for sign in (-1, 1))
-            between = f"{low} to {high}" if pair.seeds > 1 else "unknown"
-            p = f"{pair.p:.4f}" if pair.p >= 0.0002 else "< 0.0002"
-            counts = [str(pair.seeds), str(pair.shapes)]
+            of = pair.difference
+            between = f"{shown(of.low, unit)} to {shown(of.high, unit)}" if of.seeds > 1 else "unknown"
+            counts = [str(of.seeds), str(of.shapes) if of.shapes == of.objects else f"{of.shapes} of {of.objects}"]
             title = f"{pair.a} − {pair.b}"
-            rows.append([name if pair == found[0] else "", title, shown(pair.difference, unit), between, p, *counts])
-    return grid(["evaluation", "runs", "difference", "95 % interval", "p over shapes", "seeds", "shapes"], rows, "  n")
+            tests = [p_text(pair.corrected), p_text(of.p), p_text(of.p_shapes)]
+            rows.append([name if pair == found[0] else "", title, shown(of.mean, unit), between, *tests, *counts])
+    head = [
+        "evaluation",
+        "runs",
+        "difference",
+        "95 % interval",
+        "p, corrected",
+        "p",
+        "p over shapes",
+        "seeds",
+        "shapes",
+    ]
+    return grid(head, rows, "  n")
+
+
+def p_text(p: float | None) -> str:
+    return "–" if p is None else f"{p:.4f}" if p >= 0.0002 else "< 0.0002"
 
 
 def cost_grid(study: Study) -> Grid:

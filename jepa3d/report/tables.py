@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jepa3d import objectives
-from jepa3d.ops.statistics import Interval, Verdict, verdict
+from jepa3d.ops.statistics import Interval
+from jepa3d.ops.verdict import Verdict, verdict
 from jepa3d.params import Params, slice_of
 from jepa3d.params.validation import plugin_config
 from jepa3d.report import numbers, published, recipes

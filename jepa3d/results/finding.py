@@ -188,6 +188,7 @@ class Finding(_Frozen):
     truth: tuple[int, ...]  # [n] labels of the test shapes
     ids: tuple[str, ...]  # [n]
     classes: tuple[str, ...]
+    objects: tuple[str, ...] = ()  # [n] which object each test shape is of; () where each is one of its own
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -198,6 +199,8 @@ class Finding(_Frozen):
             raise ValueError(f"the headline '{self.headline}' does not say whether higher is better")
         if len(self.truth) != len(self.ids) or (self.predicted and len(self.predicted) != len(self.ids)):
             raise ValueError("predictions, labels and ids of the test shapes differ in number")
+        if self.objects and len(self.objects) != len(self.ids):
+            raise ValueError(f"{len(self.objects)} objects for {len(self.ids)} test shapes")
         for name, metric in self.metrics.items():
             if metric.of and metric.of not in self.metrics:
                 raise ValueError(f"metrics.{name}: there is no '{metric.of}' that it could be a variant of")
@@ -236,6 +239,13 @@ class Finding(_Frozen):
         """The test shapes of `scores`, in its order."""
         own = self.details.per_shape
         return tuple(own.ids) if own is not None and self.metrics[name].per_shape not in (None, PREDICTED) else self.ids
+
+    def scored_objects(self, name: str) -> NDArray[np.str_] | None:
+        """The object of each of these shapes; None where each is an object of its own."""
+        if not self.objects:
+            return None
+        of = dict(zip(self.ids, self.objects, strict=True))
+        return np.array([of[one] for one in self.scored_ids(name)])
 
     def variant(self, name: str, encoder: str | None = None, chosen: Choice | None = None) -> str | None:
         """The metric that is `name` on another encoder, or with another choice of the epoch; None: there is none."""

@@ -111,13 +111,16 @@ def cloud_pictures(found: Content, drawn: Pictures) -> dict[str, bytes]:
 
 
 def paired_csv(found: Content) -> Rows:
-    """The best run of every evaluation against the others, on the same test shapes."""
-    rows = [["evaluation", "a", "b", "difference", "half_interval", "p_over_shapes", "seeds", "shapes"]]
+    """The best run of every evaluation against the others, on the same seeds and test shapes."""
+    rows = [["evaluation", "a", "b", "difference", "low", "high", "p_corrected", "p", "p_over_shapes", "seeds",
+             "shapes", "objects"]]  # fmt: skip
     for name, pairs in found.paired.items():
         for pair in pairs:
-            half = f"{pair.half:.6g}" if pair.seeds > 1 else ""
-            cells = [f"{pair.difference:.6g}", half, f"{pair.p:.4g}", str(pair.seeds), str(pair.shapes)]
-            rows.append([name, pair.a, pair.b, *cells])
+            of = pair.difference
+            ends = [f"{end:.6g}" if of.seeds > 1 else "" for end in (of.low, of.high)]
+            tests = ["" if p is None else f"{p:.4g}" for p in (pair.corrected, of.p, of.p_shapes)]
+            counts = [str(of.seeds), str(of.shapes), str(of.objects)]
+            rows.append([name, pair.a, pair.b, f"{of.mean:.6g}", *ends, *tests, *counts])
     return rows
 
 

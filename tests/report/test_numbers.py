@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jepa3d.report import numbers
+from jepa3d.report import numbers, paired
 from jepa3d.report.study import Study
 from jepa3d.results.finding import PREDICTED, Details, Finding, Folds, Metric, PerShape, share
 
@@ -64,14 +64,6 @@ def test_a_subset_of_the_test_shapes_is_less_sure():
     assert numbers.interval([outcome({"corrupted": share(0.5, shapes=4)})], "corrupted").low == pytest.approx(0.01)
 
 
-def test_a_paired_interval_forgets_what_both_share():
-    """Both runs swing by .2 from seed to seed, together: their difference is .1 every time, without any spread."""
-    a = [outcome({"accuracy": share(value)}) for value in (0.5, 0.7, 0.9)]
-    b = [outcome({"accuracy": share(value)}) for value in (0.4, 0.6, 0.8)]
-    found = numbers.paired_interval(a, b, "accuracy")
-    assert [found.low, found.mean, found.high] == pytest.approx([0.1, 0.1, 0.1])
-
-
 def test_shares_are_printed_in_percent_and_other_units_are_not():
     assert (numbers.shown(0.8421, "share"), numbers.unit_text("share")) == ("84.2", "%")
     assert (numbers.shown(0.8421, "log10"), numbers.unit_text("log10")) == ("0.8421", "log10")
@@ -83,12 +75,10 @@ def test_the_lowest_error_is_the_best():
     each = {run: outcome({"error": Metric(value, "radii", False, 0.5)}) for run, value in errors.items()}
     outcomes = {run: {"e": {0: one, 1: one}} for run, one in each.items()}
     study = Study("s", "", tuple(errors), ("e",), (0, 1), outcomes, {}, {}, None, {})
-    cells = numbers.column(study, "e")
-    assert {run: (cell.best, cell.tied) for run, cell in cells.items()} == {
-        "a": (True, False),
-        "b": (False, False),
-        "c": (False, True),
-    }
+    assert {run: cell.best for run, cell in numbers.column(study, "e").items()} == {"a": True, "b": False, "c": False}
+    [to_b, to_c] = paired.pairs(study)["e"]
+    assert (to_b.told, to_c.told) == (True, False)
+    assert to_b.difference.mean == pytest.approx(-0.2)
     assert numbers.chance(study.of("a", "e")) == 0.5
     assert numbers.interval(study.of("b", "e"), "error").high == pytest.approx(0.3)  # no share, no binomial
 
@@ -96,9 +86,8 @@ def test_the_lowest_error_is_the_best():
 def test_a_single_seed_is_neither_told_apart_nor_called_equal():
     a, b = outcome({"accuracy": share(0.9)}), outcome({"accuracy": share(0.2)})
     outcomes = {"a": {"e": {0: a, 1: a}}, "b": {"e": {0: b}}, "c": {"e": {0: b, 1: b}}}
-    cells = numbers.column(Study("s", "", ("a", "b", "c"), ("e",), (0, 1), outcomes, {}, {}, None, {}), "e")
-    assert {run: (cell.best, cell.tied, cell.judged) for run, cell in cells.items()} == {
-        "a": (True, False, True),
-        "b": (False, False, False),
-        "c": (False, False, True),
-    }
+    found = paired.pairs(Study("s", "", ("a", "b", "c"), ("e",), (0, 1), outcomes, {}, {}, None, {}))
+    assert [(pair.b, pair.corrected is None, pair.told) for pair in found["e"]] == [
+        ("b", True, False),
+        ("c", False, True),
+    ]
