@@ -19,7 +19,18 @@ from typing import Any, NamedTuple
 
 from jaxtyping import install_import_hook
 
-PURE = ["propagate", "corruptions", "geometry", "masking", "augment", "draws", "schedule", "descriptors", "statistics"]
+PURE = [
+    "propagate",
+    "corruptions",
+    "geometry",
+    "masking",
+    "augment",
+    "draws",
+    "schedule",
+    "descriptors",
+    "statistics",
+    "standardise",
+]
 CHECKED = [
     *(f"ops.{name}" for name in PURE),
     "nets",

@@ -45,6 +45,11 @@ class Plugin(Protocol[C]):
         return True
 
     @property
+    def LABELS(self) -> bool:  # noqa: N802 (a constant)
+        """Whether it trains with the labels of the run's data. Default: False."""
+        return False
+
+    @property
     def READS(self) -> str | None:  # noqa: N802 (a constant)
         """The kind of the objective whose run `objective.reads` names: `Setup.reads` is its file. Default: None."""
         return None

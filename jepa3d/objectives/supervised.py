@@ -15,6 +15,8 @@ from jepa3d.problem import Problem
 from jepa3d.train.batches import Batch
 from jepa3d.train.objective import Base, Loss, Setup
 
+LABELS = True
+
 
 class Config(FrozenModel):
     kind: Literal["supervised"] = "supervised"

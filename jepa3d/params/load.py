@@ -12,6 +12,7 @@ from jepa3d.params import bases, yaml_file
 from jepa3d.params.expand import expand
 from jepa3d.params.models import Eval, EvalFacts, Model, Run
 from jepa3d.params.references import check_names, check_references, told_once
+from jepa3d.params.seen import check_few_labels
 from jepa3d.params.study import Params
 from jepa3d.params.validation import plugin_config, validate
 from jepa3d.problem import Mistakes, Problem
@@ -108,7 +109,7 @@ def evaluation(tasks: ModuleType, name: str, entry: Eval, source: str) -> Eval:
             f"'{entry.patches}' would not be used",
             "remove it; give the run other patches to compare them",
         )
-    return entry.settled(settings, EvalFacts(task.NEEDS, task.folds(settings)))
+    return entry.settled(settings, EvalFacts(task.NEEDS, task.folds(settings), task.few_labels(settings)))
 
 
 def _check_kind(packages: Packages, run: str, kind: str) -> None:
@@ -125,7 +126,8 @@ def _check_kind(packages: Packages, run: str, kind: str) -> None:
 def check_objectives(params: Params, objectives: ModuleType) -> None:
     """Check every run's objective against its plugin's Config, and that it can train the run's model. Imports torch.
 
-    Also that nobody asks for the encoder of a run that has none: a first stage, such as a dVAE.
+    Also that nobody asks for the encoder of a run that has none: a first stage, such as a dVAE. And that no evaluation
+    on few labels is asked of an encoder that was trained with all of them.
     """
     mistakes = Mistakes()
     for name, run in params.runs.items():
@@ -137,6 +139,8 @@ def check_objectives(params: Params, objectives: ModuleType) -> None:
     for name, evaluation in asked:
         with mistakes.collected():
             _check_encoder(params, objectives, name, f"evals.{evaluation}")
+        with mistakes.collected():
+            check_few_labels(params, objectives, name, evaluation)
     mistakes.found = told_once(mistakes.found, {})
     mistakes.raise_any()
 

@@ -337,6 +337,7 @@ class EvalFacts(NamedTuple):
 
     needs: Literal["features", "encoder"]  # what it reads
     folds: int  # trainings that are jobs of their own; 0: the evaluation is one job
+    few_labels: bool  # it measures what a few labels are enough for
 
 
 class Eval(FrozenModel):
@@ -346,7 +347,7 @@ class Eval(FrozenModel):
     task: dict[str, Any]
     patches: str | None = None
     _settings: Any = PrivateAttr(None)
-    _facts: EvalFacts = PrivateAttr(EvalFacts("features", 0))
+    _facts: EvalFacts = PrivateAttr(EvalFacts("features", 0, few_labels=False))
 
     def settled(self, settings: FrozenModel, facts: EvalFacts) -> Self:
         """This entry with its task's defaults, and what the plugin says of it."""
@@ -368,6 +369,11 @@ class Eval(FrozenModel):
     def folds(self) -> int:
         """How many trainings it consists of that are jobs of their own; 0: it is one job."""
         return self._facts.folds
+
+    @property
+    def few_labels(self) -> bool:
+        """Whether it measures what a few labels are enough for."""
+        return self._facts.few_labels
 
     @property
     def shareable(self) -> bool:

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jepa3d import objectives
 from jepa3d.params import Params
+from jepa3d.params.seen import no_few_labels
 from jepa3d.report import numbers, published, recipes
 from jepa3d.report.grid import GAP, Bit, Grid, Row, cell, grid
 from jepa3d.report.numbers import CHOICES, Cell, Spread, factor, shown, unit_text
@@ -16,6 +18,8 @@ from jepa3d.report.pictures import Dots, Panel, dot_plot
 from jepa3d.report.study import Study
 from jepa3d.report.tables import benchmarks
 from jepa3d.results.finding import SHARE, Metric
+
+SAW_THEM_ALL = cell("–", "trained with every label", mark="gap")
 
 
 class Column(NamedTuple):
@@ -162,16 +166,22 @@ def result_grid(params: Params, group: Group) -> Grid:
     """Runs against evaluations; the best of a column by its metric's direction."""
     head = [cell("run"), *(cell(of.name, f"{of.headline.replace('_', ' ')}, {of.unit}") for of in group.columns)]
     rows = [
-        Row([cell(run, params.runs[run].about, mark="run"), *(result_cell(group, of, run) for of in group.columns)])
+        Row(
+            [
+                cell(run, params.runs[run].about, mark="run"),
+                *(result_cell(params, group, of, run) for of in group.columns),
+            ]
+        )
         for run in group.runs
     ]
     rows.append(Row([cell("chance", "what a guess scores"), *(cell(of.chance) for of in group.columns)], "aside"))
     return grid(head, rows, " n", "full" if len(group.columns) > 2 else "")
 
 
-def result_cell(group: Group, column: Column, run: str) -> tuple[Bit, ...]:
+def result_cell(params: Params, group: Group, column: Column, run: str) -> tuple[Bit, ...]:
+    """A number, or none; why there can be none where the run's encoder saw every label of a few-label evaluation."""
     if run not in column.cells:
-        return GAP
+        return SAW_THEM_ALL if no_few_labels(params, objectives, run, column.name) else GAP
     found, unit = column.cells[run], column.main.unit
     values = ", ".join(shown(value, unit, 2) for value in found.context.values)
     seeds = ", ".join(map(str, column.seeds[run]))

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jepa3d import plugins, tasks
+from jepa3d import objectives, plugins, tasks
 from jepa3d.graph import Graph, Job
 from jepa3d.layout import Layout
 from jepa3d.loggers import About
 from jepa3d.params import Eval, Params, Run, slice_of
 from jepa3d.params.load import check_pair
+from jepa3d.params.seen import check_few_labels
 from jepa3d.problem import Problem
 from jepa3d.results import finding, resume, store
 from jepa3d.results.finding import FORMAT, Fold
@@ -82,6 +83,8 @@ def evaluate(params: Params, layout: Layout, run: str, name: str, seed: int, fol
     says so; the first one writes. Raises fit.Stopped when a signal stops a training.
     """
     asked = Asked(params, layout, run, name, seed)
+    if asked.entry.few_labels:
+        check_few_labels(params, objectives, run, name)
     if fold is not None:
         _check_fold(asked, fold)
         _compute_fold(asked, fold, *_encoded(asked, fold))

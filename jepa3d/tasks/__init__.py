@@ -115,6 +115,10 @@ class Plugin(Protocol[G, C]):
         """Whether it reads labels of single points, so that no scheme may draw others. Default: False."""
         return False
 
+    def few_labels(self, config: C, /) -> bool:
+        """Whether it measures what a few labels are enough for: no encoder may have seen the others. Default: False."""
+        return False
+
     def unfit(self, config: C, model: Model, /) -> str | None:
         """Why an encoder cannot be evaluated so. Default: None, it can."""
         return None

@@ -28,6 +28,10 @@ class Config(Episodes):
     c: PositiveFloat = 1.0  # of the logistic regression: fixed, for there is nothing to choose it on
 
 
+def few_labels(config: Config) -> bool:
+    return True
+
+
 def protocol(config: Config) -> str:
     """One line for the report."""
     return (

@@ -40,6 +40,10 @@ def unfit(config: Config, model: Model) -> str | None:
     return cannot_be_tuned(config, model)
 
 
+def few_labels(config: Config) -> bool:
+    return True
+
+
 def protocol(config: Config) -> str:
     """One line for the report."""
     return (

@@ -59,6 +59,10 @@ def unfit(config: Config, model: Model) -> str | None:
     return cannot_be_tuned(config, model)
 
 
+def few_labels(config: Config) -> bool:
+    return config.labels < 1.0
+
+
 def protocol(config: Config) -> str:
     """One line for the report."""
     share = "" if config.labels == 1.0 else f"{config.labels:.0%} of the train labels; "

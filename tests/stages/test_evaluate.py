@@ -363,7 +363,9 @@ def test_folds_that_are_there_are_not_computed_again_unless_they_are_of_other_se
     evaluate(trained, layout, "random_init", "folds", 0)
     assert computed == [1]
     entry = trained.evals["folds"]
-    other = entry.settled(entry.settings.model_copy(update={"dropout": 0.25}), EvalFacts("encoder", entry.folds))
+    other = entry.settled(
+        entry.settings.model_copy(update={"dropout": 0.25}), EvalFacts("encoder", entry.folds, entry.few_labels)
+    )
     trained = trained.model_copy(update={"evals": {**trained.evals, "folds": other}})
     evaluate(trained, layout, "random_init", "folds", 0)
     assert computed == [1, 0, 1]
