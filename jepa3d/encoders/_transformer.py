@@ -70,6 +70,13 @@ class Transformer(Separable):
         """As of Separable; a [CLS] token is beside them in every layer, and is left out at the end."""
         return self._last(tokens, positions, valid, normed)[:, self._first :]
 
+    def with_cls(
+        self, tokens: Float[Tensor, "B L D"], positions: Float[Tensor, "B L D"]
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B L D"]]:
+        assert self.config.cls
+        last = self._last(tokens, positions)
+        return last[:, 0], last[:, 1:]
+
     @property
     def _first(self) -> int:
         """Where the tokens of patches begin."""

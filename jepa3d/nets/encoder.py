@@ -109,6 +109,12 @@ class Separable(Encoder):
         Not `normed`: what the last layer gives, before the last norm.
         """
 
+    def with_cls(
+        self, tokens: Float[Tensor, "B L D"], positions: Float[Tensor, "B L D"]
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B L D"]]:
+        """As `trunk`; before the tokens, what the layers made of the [CLS] token. For models that have `cls`."""
+        raise NotImplementedError
+
 
 def pooled(tokens: Float[Tensor, "B N D"], how: str, cls: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B F"]:
     """One feature a shape: `sum` is max + mean, the others are concatenated in the order of their names."""

@@ -57,3 +57,7 @@ class Plugin(Protocol[C]):
     def unfit(self, config: C, model: Model, /) -> str | None:
         """Why a model cannot be trained so. Default: None, it can."""
         return None
+
+    def unfit_batch(self, config: C, batch: int, /) -> str | None:
+        """Why batches of so many shapes, over all ranks, cannot be used at once. Default: None, they can."""
+        return None

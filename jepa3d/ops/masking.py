@@ -87,8 +87,8 @@ def random_mask(draws: Float[Tensor, "B N"], count: int) -> Mask:
     return Mask(target, ~target, target[:, None])
 
 
-def one_block(centres: Float[Tensor, "B N 3"], seed: Int[Tensor, " B"], count: int) -> Mask:
-    """The `count` patches nearest to one patch of each shape."""
+def one_block(centres: Float[Tensor, "B N 3"], seed: Int[Tensor, " B"], count: int | Int[Tensor, "B 1"]) -> Mask:
+    """The `count` patches nearest to one patch of each shape; every shape may have a count of its own."""
     middle = centres[torch.arange(len(centres), device=centres.device), seed][:, None]
     target = _rank(squared_distance(centres, middle)) < count
     return Mask(target, ~target, target[:, None])

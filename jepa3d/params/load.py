@@ -148,12 +148,16 @@ def check_objectives(params: Params, objectives: ModuleType) -> None:
 def _check_objective(params: Params, objectives: ModuleType, name: str, run: Run) -> None:
     where = f"runs.{name}.objective"
     settings = plugin_config(objectives, run.objective.options(), where, params.source)
-    why = plugins.find(objectives, run.objective.kind).unfit(settings, params.model(run.model))
-    if why is not None:
+    plugin = plugins.find(objectives, run.objective.kind)
+    if (why := plugin.unfit(settings, params.model(run.model))) is not None:
         raise Problem(
             f"{where}: '{run.objective.kind}' cannot train models.{run.model}",
             why,
             "give the run another model, or another objective",
+        )
+    if run.fit.steps != 0 and (why := plugin.unfit_batch(settings, run.fit.batch // run.fit.accumulate)) is not None:
+        raise Problem(
+            f"runs.{name}.fit.batch: '{run.objective.kind}' cannot use its batches", why, "choose another batch"
         )
 
 
@@ -167,6 +171,12 @@ def _check_reads(params: Params, objectives: ModuleType, name: str, run: Run) ->
             f"runs.{name}.objective.reads: " + (f"'{reads}' is a run of '{given}'" if reads else "missing"),
             f"'{run.objective.kind}' reads " + (f"a run of '{wanted}'" if wanted else "no other run"),
             f"name a run whose objective is '{wanted}'" if wanted else "remove it",
+        )
+    if run.init is not None and not plugins.find(objectives, run.objective.kind).ENCODER:
+        raise Problem(
+            f"runs.{name}.init: '{run.objective.kind}' has no encoder that could begin with another's weights",
+            "it is a first stage, which other runs read",
+            "remove it",
         )
     if run.init is not None and run.init_file is None:
         _check_encoder(params, objectives, run.init, f"runs.{name}.init")

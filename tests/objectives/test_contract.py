@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,12 +16,14 @@ from jepa3d.nets.encoder import Encoder
 from jepa3d.ops.draws import shape_keys
 from jepa3d.params import FrozenModel, Level, Model, Scheme, Tokenizer, slice_of
 from jepa3d.problem import Problem
+from jepa3d.train import first_stage
 from jepa3d.train.batches import Batch
 from jepa3d.train.objective import Base, Loss, Setup
 
 TOKENIZER = Tokenizer(widths=(6, 8, 8))
 MODELS: tuple[Model, ...] = (
     transformer.Config(width=12, depth=2, heads=2, tokenizer=TOKENIZER),
+    transformer.Config(width=12, depth=2, heads=2, tokenizer=TOKENIZER, cls=True),
     hierarchical.Config(widths=(12, 24), blocks=(1, 1), heads=2, tokenizer=TOKENIZER),
 )
 LEVELS = (Level(num=20, size=6), Level(num=8, size=4))
@@ -32,11 +35,16 @@ class Made(NamedTuple):
     plugin: objectives.Plugin[Any]
     config: FrozenModel
     model: Model
+    reads: Path | None = None  # the file of a first stage, for an objective that reads one
+
+    @property
+    def setup(self) -> Setup:
+        scheme = Scheme(points=POINTS, levels=LEVELS[: self.model.levels])
+        return Setup(self.model, scheme, classes=3, reads=self.reads)
 
     def objective(self, seed: int = 0) -> Base:
         torch.manual_seed(seed)
-        scheme = Scheme(points=POINTS, levels=LEVELS[: self.model.levels])
-        return self.plugin.Objective(self.config, Setup(self.model, scheme, classes=3))
+        return self.plugin.Objective(self.config, self.setup)
 
     def batch(self) -> Batch:
         random = torch.Generator().manual_seed(0)
@@ -56,12 +64,28 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(params=plugins.known(objectives))
-def made(request: pytest.FixtureRequest) -> Made:
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
     plugin: objectives.Plugin[Any] = plugins.find(objectives, request.param)
     config = plugin.Config(kind=request.param)
     fitting = [model for model in MODELS if plugin.unfit(config, model) is None]
     assert fitting, "none of the tiny encoders can be trained so"
-    return Made(plugin, config, fitting[0])
+    if plugin.READS is None:
+        return Made(plugin, config, fitting[0])
+    first: objectives.Plugin[Any] = plugins.find(objectives, plugin.READS)
+    before = Made(first, first.Config(kind=plugin.READS), fitting[0])
+    path = tmp_path / "first.safetensors"
+    first_stage.save(path, before.objective(seed=9), before.config, before.setup, {})
+    return Made(plugin, config, fitting[0], path)
+
+
+@pytest.fixture
+def encoding(made: Made) -> Made:
+    """Only those that train an encoder; a first stage says that it trains none, and has none."""
+    if not made.plugin.ENCODER:
+        with pytest.raises(NotImplementedError):
+            made.objective().encoders()
+        pytest.skip("it is a first stage")
+    return made
 
 
 @pytest.fixture
@@ -80,19 +104,21 @@ def test_its_entry_is_frozen_and_plain_json(made: Made):
     assert json.loads(json.dumps(slice_of(made.config)))["kind"] == type(made.plugin).__module__.rpartition(".")[2]
 
 
-def test_it_is_an_objective_with_a_context_encoder(made: Made):
-    net = made.objective()
+def test_it_is_an_objective_with_a_context_encoder(encoding: Made):
+    net = encoding.objective()
     assert isinstance(net, Base)
     assert set(net.encoders()) in ({"context"}, {"context", "target"})
     assert all(isinstance(encoder, Encoder) for encoder in net.encoders().values())
     assert set(net.no_decay()) <= {name for name, _ in net.named_parameters()}
 
 
-def test_runs_of_one_seed_start_from_one_encoder(made: Made):
-    ours = made.objective(seed=0).encoders()["context"]
+def test_runs_of_one_seed_start_from_one_encoder(encoding: Made):
+    """But for what begins with a first stage's weights."""
+    ours = encoding.objective(seed=0).encoders()["context"]
     torch.manual_seed(0)
-    for one, plain in zip(ours.parameters(), build(made.model).parameters(), strict=True):
-        assert torch.equal(one, plain)
+    first = [] if encoding.reads is None else first_stage.read(encoding.reads, encoding.plugin.READS).weights.values()
+    for one, plain in zip(ours.parameters(), build(encoding.model).parameters(), strict=True):
+        assert any(torch.equal(one, other) for other in (plain, *first))
 
 
 def test_its_loss_is_finite_and_reaches_the_encoder(trained: Made):
@@ -108,11 +134,8 @@ def test_its_loss_is_finite_and_reaches_the_encoder(trained: Made):
     gradients = {name: p.grad for name, p in net.named_parameters() if p.requires_grad}
     assert [name for name, gradient in gradients.items() if gradient is None] == []
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values() if gradient is not None)
-    assert any(
-        parameter.grad.abs().sum() > 0
-        for parameter in net.encoders()["context"].parameters()
-        if parameter.grad is not None
-    )
+    trained_part = net.encoders()["context"] if trained.plugin.ENCODER else net
+    assert any(p.grad.abs().sum() > 0 for p in trained_part.parameters() if p.grad is not None)
 
 
 def test_a_step_is_the_same_for_the_same_state(trained: Made):
@@ -133,6 +156,6 @@ def test_a_step_is_the_same_for_the_same_state(trained: Made):
 
 def test_its_end_changes_no_shape_of_what_is_saved(made: Made):
     net = made.objective()
-    before = {name: value.shape for name, value in net.encoders()["context"].state_dict().items()}
+    before = {name: value.shape for name, value in net.state_dict().items()}
     net.finish([made.batch()])
-    assert {name: value.shape for name, value in net.encoders()["context"].state_dict().items()} == before
+    assert {name: value.shape for name, value in net.state_dict().items()} == before

@@ -231,6 +231,41 @@ def test_a_first_stage_has_no_encoder_to_begin_with(tree: dict[str, Any], load: 
         project.check_objectives(load(tree))
 
 
+@pytest.mark.parametrize(
+    ("runs", "study", "what"),
+    [
+        ({}, ["dvae"], "evals.linear: the run 'dvae' has no encoder"),
+        (
+            {"dvae": {"init": "./one.safetensors"}},
+            ["bert"],
+            "runs.dvae.init: 'dvae' has no encoder that could begin with",
+        ),
+        ({"bert": {"model": "tiny"}}, ["bert"], "runs.bert.objective: 'point_bert' cannot train models.tiny"),
+        ({"bert": {"fit": {"batch": 6}}}, ["bert"], "runs.bert.fit.batch: 'point_bert' cannot use its batches"),
+        ({"bert": {"objective": {"reads": None}}}, ["bert"], "runs.bert.objective.reads: missing"),
+        ({}, ["bert"], None),
+    ],
+    ids=str,
+)
+def test_a_dvae_and_what_reads_it_are_checked_before_anything_runs(
+    tiny: dict[str, Any], load: Load, runs: dict[str, Any], study: list[str], what: str | None
+):
+    tiny["models"]["tiny_cls"] = {"base": "tiny", "cls": True}
+    tiny["runs"]["dvae"] = {"base": "jepa", "model": "tiny_cls", "objective": {"kind": "dvae", "codes": 16}}
+    tiny["runs"]["bert"] = {"base": "dvae", "objective": {"kind": "point_bert", "reads": "dvae", "queue": 16}}
+    for name, change in runs.items():
+        for key, value in change.items():
+            entry = tiny["runs"][name]
+            entry[key] = {**entry.get(key, {}), **value} if isinstance(value, dict) else value
+    tiny["studies"]["tiny"]["runs"] = study
+    if what is None:
+        project.check_objectives(load(tiny))
+        return
+    with pytest.raises(Problem) as caught:
+        project.check_objectives(load(tiny))
+    assert what in str(caught.value)
+
+
 def test_the_first_stage_is_trained_before_the_second_whose_study_alone_is_asked_for(
     tree: dict[str, Any], load: Load, layout: Layout, two_stages: None
 ):

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from jepa3d import pretrained
 from jepa3d.encoders import build, hierarchical, transformer
-from jepa3d.objectives import jepa, supervised
+from jepa3d.objectives import dvae, jepa, point_bert, supervised
 from jepa3d.params import Augment, Execution, Fit, Jitter, Level, Objective, Run, Scheme, Tokenizer
 from jepa3d.results import store
 from jepa3d.tasks import Encoded, Result, finetune, part_seg
-from jepa3d.train import distributed, loop, tuning
+from jepa3d.train import distributed, first_stage, loop, tuning
 from jepa3d.train.batches import Arrays, Batch, Batching, InMemory, Stream
 from jepa3d.train.distributed import ALONE, World
 from jepa3d.train.objective import Base, Loss, Setup
@@ -49,8 +49,18 @@ class Double(Stream):
         return micro_batches
 
 
-def objective(kind: str, world: World) -> Base:
+def objective(kind: str, world: World, folder: Path) -> Base:
     torch.manual_seed(0)
+    if kind in ("dvae", "point_bert"):
+        settings = dvae.Config(codes=16)
+        setup = Setup(DROPPING, Scheme(points=64, levels=(Level(num=16, size=4),)), world=world)
+        first = dvae.Objective(settings, setup)
+        if kind == "dvae":
+            return first.double()
+        path = folder / f"first{world.rank}.safetensors"
+        first_stage.save(path, first, settings, setup, {})
+        own = point_bert.Config(queue=16, width=8, momentum=0.9)
+        return point_bert.Objective(own, setup._replace(reads=path)).double()
     if kind == "contrast":
         return Contrast(world).double()
     predictor = {"depth": 1}
@@ -81,7 +91,8 @@ def training(folder: Path, kind: str, world: World, **options: Any) -> loop.Trai
     source = InMemory(arrays)
     augment = Augment(rotate="so3", scale=(0.8, 1.2), jitter=Jitter())
     stream = Double(source, Batching(settings.batch, augment, accumulate=settings.accumulate), 1, world=world)
-    return loop.Training(objective(kind, world), stream, settings, 2, loop.Job(folder / kind, kind, kind, world, how))
+    job = loop.Job(folder / kind, kind, kind, world, how)
+    return loop.Training(objective(kind, world, folder), stream, settings, 2, job)
 
 
 class Contrast(Base):
@@ -112,6 +123,8 @@ CASES: dict[str, dict[str, Any]] = {
     "contrast": {},
     "dropping": {},
     "pyramid": {},
+    "dvae": {},
+    "point_bert": {},
     "accumulated": {"accumulate": 2},
 }
 
