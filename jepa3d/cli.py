@@ -264,8 +264,9 @@ def encode(
     points: Annotated[int | None, typer.Option(help="Points of a shape; left away: what the encoder takes.")] = None,
     up: Annotated[Literal["x", "y", "z"], typer.Option(help="The files' upward axis.")] = "y",
     normalise: Annotated[
-        Literal["unit_sphere", "none"], typer.Option(help="none: they are normalised.")
-    ] = "unit_sphere",
+        Literal["unit_sphere", "none"] | None,
+        typer.Option(help="none: they are as the training's were. Left away: what the encoder's training had."),
+    ] = None,
     upsample: Annotated[bool, typer.Option("--upsample", help="Admit clouds with fewer points.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws from clouds and surfaces.")] = 0,
     tokens: Annotated[bool, typer.Option("--tokens", help="Also a feature of every patch, and its centre.")] = False,
@@ -292,13 +293,14 @@ def export(
     which: Annotated[
         Literal["context", "target"], typer.Option(help="The context encoder, or its EMA copy.")
     ] = "context",
+    up: Annotated[Literal["x", "y", "z"], typer.Option(help="The upward axis of the clouds that it will get.")] = "y",
 ) -> None:
     """A trained encoder as one file for other programs, from points to features, checked beside the original."""
     from jepa3d.pretrained import load
     from jepa3d.tools.export import export as write
 
     _limit_torch()
-    difference = write(load(encoder, which), output)
+    difference = write(load(encoder, which), output, up)
     print(f"{output}: its features differ from the encoder's by at most {difference:.1e}")
 
 

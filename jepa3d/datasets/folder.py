@@ -34,10 +34,11 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from jepa3d import parallel
 from jepa3d.datasets import Reader, SetAside, Shape, Split
-from jepa3d.datasets._shared.canonical import TO_Y, unit_sphere
+from jepa3d.datasets._shared.canonical import unit_sphere
 from jepa3d.formats import clouds, listing, meshes, repeats, surveys, tables
 from jepa3d.formats.splitting import Rules
 from jepa3d.formats.surveys import Survey
+from jepa3d.ops.upright import TO_Y, Up
 from jepa3d.params import DatasetConfig
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
@@ -56,7 +57,7 @@ class Config(DatasetConfig):
     root: str
     points: PositiveInt = 2048
     seed: NonNegativeInt = 0
-    up: Literal["x", "y", "z"] = "y"  # the files' upward axis; the shapes are turned so that y is up
+    up: Up = "y"  # the files' upward axis; the shapes are turned so that y is up
     normalise: Literal["unit_sphere", "none"] = "unit_sphere"
     upsample: bool = False
     labels: Literal["auto", "folders", "none"] = "auto"

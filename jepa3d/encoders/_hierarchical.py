@@ -43,7 +43,7 @@ class Hierarchical(Encoder):
         self.positions = nn.ModuleList(
             nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width)) for width in config.widths
         )
-        drops = iter(torch.linspace(0, config.drop_path, config.layers).tolist())
+        drops = iter(torch.linspace(0, config.drop_path, config.layers, device="cpu").tolist())
         self.stacks = nn.ModuleList(
             nn.ModuleList(
                 Block(

@@ -24,7 +24,7 @@ class Transformer(Separable):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.position = position(config.position, config.width)
-        drops = torch.linspace(0, config.drop_path, config.depth).tolist()
+        drops = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
             Block(
                 config.width,

@@ -140,7 +140,7 @@ def token_run(params: Params) -> str | None:
 def token_colours(found: Sample, encoder: Path, run: str, seed: int) -> TokenColours:
     """The first three principal components of all patch tokens as red, green and blue."""
     study.present(encoder, f"jepa3d pretrain {run} --seed {seed}")
-    loaded = jepa3d.load_encoder(encoder)
+    loaded = jepa3d.load_encoder(encoder).of_canonical()
     with torch.inference_mode():
         centres, tokens = (part.float().numpy() for part in loaded.tokens(torch.from_numpy(found.points)))
     colours, share = principal_colours(tokens)

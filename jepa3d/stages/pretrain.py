@@ -11,11 +11,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from jepa3d import objectives, plugins, pretrained
 from jepa3d.graph import Graph
@@ -30,6 +32,8 @@ from jepa3d.seeds import derive
 from jepa3d.train import batches, distributed, first_stage, loop
 from jepa3d.train.monitor import Watch, warning
 from jepa3d.train.objective import Base, Setup
+
+MEASURED = 256  # train shapes of each data set that tell whether clouds were normalised
 
 
 class Asked(NamedTuple):
@@ -149,6 +153,19 @@ def subsets(layout: Layout, entry: Run, whole: bool = False) -> list[batches.Sub
     return made
 
 
+def preparation(layout: Layout, entry: Run, scheme: Scheme) -> pretrained.Preparation:
+    """How a user's clouds become such as the run was trained on: by some train shapes of each data set."""
+
+    def seen() -> Iterator[tuple[NDArray[np.float32], str | None]]:
+        for subset in subsets(layout, entry):
+            rows = subset.rows[np.unique(np.linspace(0, len(subset.rows) - 1, MEASURED).astype(int))]
+            with store.open_h5(subset.canonical) as file:
+                said = store.attributes(file).get("config", {}).get("normalise")
+                yield np.concatenate([file["points"][int(row)][None] for row in rows]), said
+
+    return pretrained.Preparation.learned(scheme, seen())
+
+
 def label_count(layout: Layout, entry: Run) -> int:
     """How many classes the run's data has; 0 where it has no labels or mixes data sets, whose labels differ."""
     return len(batches.class_names(layout.canonical(entry.data[0]))) if len(entry.data) == 1 else 0
@@ -188,7 +205,12 @@ def publish(asked: Asked, objective: Base, setup: Setup, stamp: dict[str, Any], 
     store.write_jsonl(layout.curve(run, seed), [*rows, {"step": rows[-1]["step"] if rows else 0, "cost": cost}], stamp)
     store.write_json(layout.run_config(run, seed), {"provenance": stamp, **stamp["settings"]}, stamp)
     if asked.plugin.ENCODER:
-        pretrained.save(layout.encoder(run, seed), objective.encoders(), asked.scheme, stamp)
+        path, nets, how = (
+            layout.encoder(run, seed),
+            objective.encoders(),
+            preparation(layout, asked.entry, asked.scheme),
+        )
+        pretrained.save(path, nets, asked.scheme, stamp, how)
     else:
         first_stage.save(layout.encoder(run, seed), objective, asked.options, setup, stamp)
     if "JEPA3D_JOB" not in os.environ:

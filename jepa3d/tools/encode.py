@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from jepa3d import datasets
 from jepa3d.datasets import SetAside, Shape, folder
 from jepa3d.formats import clouds, surveys
-from jepa3d.params import Scheme, slice_of
+from jepa3d.params import slice_of
 from jepa3d.params.validation import plugin_config
 from jepa3d.pretrained import LoadedEncoder, load
 from jepa3d.problem import Problem
@@ -42,7 +42,6 @@ from jepa3d.results import store
 
 BLOCK = 256  # shapes between two writes
 FEW = 32  # files that are not worth several processes
-OPEN = 2048  # points of a cloud of which FPS chooses the encoder's
 
 
 class Item(NamedTuple):
@@ -73,7 +72,7 @@ def encode(
     """
     write = writer(out)
     loaded = load(encoder, which).to("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = reading(loaded.scheme, settings)
+    chosen = reading(loaded, settings)
     items = listed(files)
     how = {"files": [str(path) for path in files], "which": which, "reading": slice_of(chosen)}
     stamp = store.stamp("encode", how, [encoder])
@@ -83,7 +82,8 @@ def encode(
         aside: list[SetAside] = []
         read = shapes(items, chosen)
         opened.callback(read.close)
-        kept = good(zip(items, track(read, len(items), "encode"), strict=True), names, aside, strict)
+        each = (fitting(shape, chosen, loaded) for shape in track(read, len(items), "encode"))
+        kept = good(zip(items, each, strict=True), names, aside, strict)
         while block := list(itertools.islice(kept, BLOCK)):
             for name, values in features(loaded, np.stack(block), tokens).items():
                 if name not in columns:
@@ -99,19 +99,19 @@ def encode(
 
 def described(loaded: LoadedEncoder) -> dict[str, Any]:
     """The encoder's own description: kind, model, scheme, and where its weights come from."""
-    return {key: loaded.metadata[key] for key in ("kind", "model", "scheme", "provenance")}
+    return {key: loaded.metadata[key] for key in ("kind", "model", "scheme", "preparation", "provenance")}
 
 
 # ---- what is read
 
 
-def reading(scheme: Scheme, settings: Mapping[str, Any]) -> folder.Config:
-    """How shapes are read. As many points as the encoder takes; more where it chooses its own among them."""
-    least = max(OPEN, scheme.points) if scheme.sample == "fps" else scheme.points
+def reading(loaded: LoadedEncoder, settings: Mapping[str, Any]) -> folder.Config:
+    """How shapes are read: as the encoder's own preparation says, where the command line says nothing else."""
+    scheme, own = loaded.scheme, loaded.preparation
+    assert own is not None  # of a file
+    as_trained = {"kind": "folder", "root": ".", "points": own.points, "normalise": own.normalise}
     given = {key: value for key, value in settings.items() if value is not None}
-    chosen: folder.Config = plugin_config(
-        datasets, {"kind": "folder", "root": ".", "points": least} | given, "options", "the command line"
-    )
+    chosen: folder.Config = plugin_config(datasets, as_trained | given, "options", "the command line")
     if chosen.points < scheme.points:
         raise Problem(
             f"--points {chosen.points}: this encoder takes {scheme.points} points of every shape",
@@ -170,6 +170,15 @@ def table(path: Path, entries: Sequence[folder.Entry], chosen: folder.Config) ->
         yield from (SetAside(entry.id, surveys.in_words(problem, path)) for entry in entries[done:])
 
 
+def fitting(shape: Shape | SetAside, chosen: folder.Config, loaded: LoadedEncoder) -> Shape | SetAside:
+    """A shape that is not normalised is set aside where it is of another place or size than those of the training."""
+    if isinstance(shape, Shape) and chosen.normalise == "none" and loaded.preparation is not None:
+        refusal = loaded.preparation.refusal(float(np.linalg.norm(shape.points, axis=1).max()))
+        if refusal is not None:
+            return SetAside(shape.id, f"{refusal.what}; {refusal.why}")
+    return shape
+
+
 def good(
     read: Iterator[tuple[Item, Shape | SetAside]], names: list[str], aside: list[SetAside], strict: bool
 ) -> Iterator[NDArray[np.float32]]:
@@ -187,8 +196,8 @@ def good(
 def features(loaded: LoadedEncoder, points: NDArray[np.float32], tokens: bool) -> dict[str, NDArray[np.float32]]:
     """The columns of one block."""
     if not tokens:
-        return {"features": loaded.embed(points).numpy()}
-    pooled, centres, of_patches = loaded.both(points)
+        return {"features": loaded.of_canonical().embed(points).numpy()}
+    pooled, centres, of_patches = loaded.of_canonical().encode(points)
     return {"features": pooled.numpy(), "centres": centres.numpy(), "tokens": of_patches.numpy()}
 
 

@@ -94,13 +94,13 @@ def test_tokens_of_patches_stand_at_their_centres(kind: str):
 def test_a_saved_encoder_is_the_same_after_loading(tmp_path: Path, kind: str):
     net = net_of(kind)
     save(tmp_path / "e.safetensors", {"context": net}, scheme_of(kind), {"verb": "pretrain"})
-    loaded = load_encoder(tmp_path / "e.safetensors")
+    loaded = load_encoder(tmp_path / "e.safetensors").of_canonical()
     assert loaded.module.config == net.config
     assert loaded.metadata["kind"] == kind
     patches = patches_of(kind, clouds())
     with torch.no_grad():
         assert torch.equal(loaded.embed(clouds()), net.pool(net(patches)))
-        features, centres, tokens = loaded.both(clouds())
+        features, centres, tokens = loaded.encode(clouds())
     assert torch.equal(features, loaded.embed(clouds()))
     assert all(torch.equal(a, b) for a, b in zip(loaded.tokens(clouds()), (centres, tokens), strict=True))
 
@@ -207,13 +207,13 @@ def test_what_a_kind_lacks_is_said(kind: str):
 def test_a_file_of_the_first_format_gives_the_features_that_it_gave():
     kept = load_file(DATA / "features_format_1.safetensors")
     for which in ("context", "target"):
-        loaded = load_encoder(DATA / "encoder_format_1.safetensors", which)
+        loaded = load_encoder(DATA / "encoder_format_1.safetensors", which).of_canonical()
         assert loaded.module.config == transformer.Config(
             width=12, depth=2, heads=2, tokenizer=Tokenizer(widths=(8, 8, 8))
         )
         assert torch.allclose(loaded.embed(kept["clouds"]), kept[which], atol=1e-5)
         assert loaded.metadata["provenance"] == {"verb": "pretrain"}
-    loaded = load_encoder(DATA / "handcrafted_format_1.safetensors")
+    loaded = load_encoder(DATA / "handcrafted_format_1.safetensors").of_canonical()
     assert loaded.module.config.kind == "handcrafted"  # its file names the Transformer that was not used
     assert torch.allclose(loaded.embed(kept["clouds"]), kept["handcrafted"], atol=1e-5)
 

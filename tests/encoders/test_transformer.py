@@ -149,12 +149,12 @@ def test_padding_changes_nothing_beside_a_cls_token():
 
 def test_a_file_has_its_cls_token_and_users_get_the_tokens_of_patches(tmp_path: Path):
     net = with_cls()
-    loaded = load_encoder(saved(tmp_path / "e.safetensors", {"context": net}))
+    loaded = load_encoder(saved(tmp_path / "e.safetensors", {"context": net})).of_canonical()
     patches = patchify(clouds(), SCHEME.levels[0])
     with torch.no_grad():
         assert torch.equal(loaded.embed(clouds()), net.pool(net(patches)))
         assert loaded.tokens(clouds())[1].shape == (3, 10, 24)
-        assert torch.equal(loaded.both(clouds())[0], loaded.embed(clouds()))
+        assert torch.equal(loaded.encode(clouds())[0], loaded.embed(clouds()))
 
 
 def test_training_on_may_add_a_cls_token_that_pretraining_had_not(tmp_path: Path):
@@ -206,7 +206,7 @@ def test_a_saved_encoder_gives_the_same_features_after_loading(tmp_path: Path, w
     nets = {"context": encoder(), "target": encoder(seed=1)}
     nets["context"].tokenizer.train()(torch.randn(50, 8, 3))  # statistics of a BatchNorm that has seen data
     nets["context"].eval()
-    loaded = load_encoder(saved(tmp_path / "encoder.safetensors", nets), which)
+    loaded = load_encoder(saved(tmp_path / "encoder.safetensors", nets), which).of_canonical()
     patches = patchify(clouds(), SCHEME.levels[0])
     with torch.no_grad():
         assert torch.equal(loaded.embed(clouds()), nets[which].pool(nets[which](patches)))
@@ -225,7 +225,7 @@ def test_a_loaded_encoder_is_frozen_and_does_not_depend_on_the_rest_of_the_batch
 
 
 def test_more_points_than_the_scheme_has_are_reduced_as_it_says(tmp_path: Path):
-    loaded = load_encoder(saved(tmp_path / "e.safetensors"))
+    loaded = load_encoder(saved(tmp_path / "e.safetensors")).of_canonical()
     many = clouds(points=100)
     assert torch.equal(loaded.embed(many), loaded.embed(many[:, :64]))  # sample: first
     by_fps = LoadedEncoder(loaded.module, SCHEME.model_copy(update={"sample": "fps"}), {})
@@ -291,7 +291,7 @@ def test_any_number_of_clouds_is_embedded_in_batches(tmp_path: Path, monkeypatch
     whole = loaded.embed(many), *loaded.tokens(many)
     sizes: list[int] = []
     forward = loaded.module.forward
-    monkeypatch.setattr("jepa3d.pretrained.CPU_BATCH", 4)
+    monkeypatch.setattr("jepa3d.pretrained.encoder.CPU_BATCH", 4)
     monkeypatch.setattr(
         loaded.module, "forward", lambda patches: (sizes.append(len(patches.points)), forward(patches))[1]
     )
@@ -314,7 +314,7 @@ def test_a_batch_is_what_the_caches_of_a_core_hold(tmp_path: Path):
         ([np.zeros((64, 3)), np.zeros((63, 3))], "cloud number 1 of the list has shape (63, 3)", "at least 64 points"),
         ([[1.0, 2.0, 3.0]], "cloud number 0 of the list has shape (3,)", ""),
         (np.full((1, 64, 3), "x"), "points are no numbers", "could not convert"),
-        (np.full((1, 64, 3), 1e300), "NaN or infinite", "number 0"),
+        (np.full((1, 64, 3), 1e300), "number 0: all its points are the same", "no size"),
         (None, "points have shape ()", ""),
     ],
 )
@@ -326,7 +326,7 @@ def test_what_is_wrong_with_a_list_or_an_array_is_said(tmp_path: Path, given: An
 
 
 def test_a_cloud_that_is_not_finite_is_counted_over_all_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("jepa3d.pretrained.CPU_BATCH", 2)
+    monkeypatch.setattr("jepa3d.pretrained.encoder.CPU_BATCH", 2)
     many = clouds(7)
     many[5, 3, 1] = torch.inf
     for given in (many, many.numpy(), list(many)):
@@ -338,7 +338,7 @@ def test_a_cloud_that_is_not_finite_is_counted_over_all_batches(tmp_path: Path, 
 @pytest.mark.parametrize("kind", [raw_centres, handcrafted])
 def test_features_without_weights_are_saved_and_loaded_like_others(tmp_path: Path, kind: ModuleType):
     net = build(kind.Config())
-    loaded = load_encoder(saved(tmp_path / "e.safetensors", {"context": net}))
+    loaded = load_encoder(saved(tmp_path / "e.safetensors", {"context": net})).of_canonical()
     patches = patchify(clouds(), SCHEME.levels[0])
     assert torch.equal(loaded.embed(clouds()), net.pool(net(patches)))
     with pytest.raises(Problem, match="has no 'target' encoder") as caught:

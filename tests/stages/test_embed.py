@@ -56,7 +56,7 @@ def test_the_features_are_those_of_the_encoder_that_users_load(
 ):
     _, read = trained("jepa", **patches)
     for which in ("context", "target"):
-        by_user = load_encoder(layout.encoder("jepa", 0), which).embed(points(toys))
+        by_user = load_encoder(layout.encoder("jepa", 0), which).of_canonical().embed(points(toys))
         assert read[which].dtype == np.float32
         assert np.allclose(read[which], by_user, atol=1e-5)
     assert not np.allclose(read["context"], read["target"], atol=1e-6)
@@ -76,7 +76,7 @@ def test_the_features_keep_the_order_labels_splits_and_names_of_the_shapes(train
 
 def test_the_batch_size_does_not_show(trained: Any, layout: Layout, monkeypatch: pytest.MonkeyPatch):
     _, whole = trained("jepa")
-    monkeypatch.setattr("jepa3d.pretrained.CPU_BATCH", 7)
+    monkeypatch.setattr("jepa3d.pretrained.encoder.CPU_BATCH", 7)
     _, read = trained("jepa")
     assert np.allclose(read["context"], whole["context"], atol=1e-5)
 

@@ -61,7 +61,7 @@ def metric(layout: Layout, run: str, name: str, key: str) -> Any:
 def test_it_is_trained_embedded_fine_tuned_and_corrupted(pyramid: Params, layout: Layout, toys: Path):
     pretrain(pyramid, layout, "deep", 0)
     embed(pyramid, layout, "deep", "toys", 0)
-    loaded = load_encoder(layout.encoder("deep", 0))
+    loaded = load_encoder(layout.encoder("deep", 0)).of_canonical()
     with store.open_h5(toys) as file, store.open_h5(layout.features("deep", 0, "toys")) as made:
         points = torch.from_numpy(file["points"][:])
         assert np.allclose(made["context"][:], loaded.embed(points), atol=1e-5)

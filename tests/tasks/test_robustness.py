@@ -62,7 +62,7 @@ def clouds(given: Encoded, split: str) -> tuple[torch.Tensor, np.ndarray, np.nda
 
 def test_clean_accuracy_and_predictions_are_the_linear_probes(given: Encoded):
     """At severity 0 the evaluation is the linear probe on the encoder's features, to the last prediction."""
-    loaded = pretrained.load(given.encoder)
+    loaded = pretrained.load(given.encoder).of_canonical()
     sides = [
         (loaded.embed(points).numpy(), label) for points, label, _ in (clouds(given, s) for s in ("train", "test"))
     ]
@@ -75,7 +75,7 @@ def test_clean_accuracy_and_predictions_are_the_linear_probes(given: Encoded):
 
 def test_a_corrupted_accuracy_by_hand(given: Encoded):
     """Corrupt the test clouds, embed them as a user would, and ask the probe."""
-    loaded, seed = pretrained.load(given.encoder), 2
+    loaded, seed = pretrained.load(given.encoder).of_canonical(), 2
     train, y_train, _ = clouds(given, "train")
     test, y_test, rows = clouds(given, "test")
     keys = shape_keys(derive(seed, "robustness"), torch.zeros(len(rows), dtype=torch.long), torch.from_numpy(rows))

@@ -19,7 +19,7 @@ from jepa3d.datasets import folder, procedural
 from jepa3d.encoders import build, transformer
 from jepa3d.layout import Layout
 from jepa3d.params import Level, Scheme, Tokenizer
-from jepa3d.pretrained import save
+from jepa3d.pretrained import Preparation, save
 from jepa3d.problem import Problem
 from jepa3d.results import store
 from jepa3d.stages.convert import convert
@@ -112,7 +112,7 @@ def test_files_folders_and_tables_come_in_the_order_in_which_they_are_given(enco
     assert found["name"].tolist() == [f"{tmp_path}/{name}" for name in names]
     clouds = [cloud(0), cloud(7), cloud(8), cloud(2), cloud(1), cloud(3)]
     placed = [folder.placed(points, folder.Config(root=".")) for points in clouds]
-    assert np.allclose(found["features"], load_encoder(encoder).embed(placed), atol=1e-6)
+    assert np.allclose(found["features"], load_encoder(encoder).of_canonical().embed(placed), atol=1e-6)
     assert found["features"].dtype == np.float32
     assert found["about"]["verb"] == "encode"
     assert found["about"]["settings"]["files"] == [str(path) for path in given]
@@ -124,9 +124,10 @@ def test_files_folders_and_tables_come_in_the_order_in_which_they_are_given(enco
 def test_tokens_are_those_of_the_encoder(encoder: Path, tmp_path: Path):
     filled(tmp_path / "in", "a.npy", "b.npy")
     encode([tmp_path / "in"], encoder, tmp_path / "plain.npz", "target")
-    encode([tmp_path / "in"], encoder, tmp_path / "out.npz", "target", tokens=True, normalise="none")
+    encode([tmp_path / "in"], encoder, tmp_path / "out.npz", "target", tokens=True)
     found = read(tmp_path / "out.npz")
-    loaded, both = load_encoder(encoder, "target"), np.stack([cloud(0), cloud(1)])
+    loaded = load_encoder(encoder, "target").of_canonical()
+    both = np.stack([folder.placed(cloud(number), folder.Config(root=".")) for number in (0, 1)])
     centres, tokens = loaded.tokens(both)
     assert np.allclose(found["centres"], centres, atol=1e-6)
     assert np.allclose(found["tokens"], tokens, atol=1e-6)
@@ -188,6 +189,25 @@ def test_every_format_that_a_folder_may_have_is_read(encoder: Path, tmp_path: Pa
     assert done == Encoded(36, ())
     endings = {Path(name).suffix for name in read(tmp_path / "out.npz")["name"]}
     assert endings == {".ply", ".obj", ".off", ".stl", ".glb", ".npy", ".npz", ".xyz"}
+
+
+def test_the_encoders_own_preparation_is_the_default_and_clouds_that_do_not_fit_it_are_set_aside(
+    encoder: Path, tmp_path: Path
+):
+    loaded = load_encoder(encoder)
+    own = Preparation(normalise="none", points=64, radius=(2.0, 5.0))
+    save(tmp_path / "raw.safetensors", {"context": loaded.module}, SCHEME, {}, own)
+    filled(tmp_path / "in", "a.npy")
+    np.save(tmp_path / "in" / "b.npy", cloud(1) * 1000)
+    done = encode([tmp_path / "in"], tmp_path / "raw.safetensors", tmp_path / "out.npz")
+    found = read(tmp_path / "out.npz")
+    assert found["about"]["settings"]["reading"]["normalise"] == "none"
+    assert np.allclose(found["features"], loaded.of_canonical().embed(cloud(0)[None]), atol=1e-6)
+    (aside,) = done.aside
+    assert aside.id.endswith("b.npy")
+    assert "from the origin; in training that was 2 to 5" in aside.why
+    with pytest.raises(Problem, match="none of the 2 shapes can be encoded"):  # radius 3 or more, and it was 1
+        encode([tmp_path / "in"], encoder, tmp_path / "out.npz", normalise="none")
 
 
 # ---- what cannot be encoded
@@ -274,7 +294,7 @@ def test_a_mistake_is_a_problem_and_nothing_is_written(
     [
         (lambda whole: whole[: len(whole) // 2], "cannot be read"),
         (lambda whole: b"PK\x03\x04 an archive", "cannot be read"),
-        (lambda whole: whole.replace(b"encoder/2", b"encoder/9"), "an encoder of another version"),
+        (lambda whole: whole.replace(b"encoder/3", b"encoder/9"), "an encoder of another version"),
         (lambda whole: whole.replace(b'\\"width\\": 24', b'\\"width\\": 48'), "do not fit the model"),
     ],
     ids=["truncated", "not ours", "another format version", "another size"],

@@ -97,7 +97,7 @@ def test_torchscript_gives_the_same_at_every_batch_size(tmp_path: Path, changes:
         features, centres, tokens = run(clouds(count))
         assert torch.allclose(features, original.embed(clouds(count)), atol=1e-5)
         expected = original.tokens(clouds(count))
-        assert torch.equal(centres, expected[0])
+        assert torch.allclose(centres, expected[0], atol=1e-6)
         assert torch.allclose(tokens, expected[1], atol=1e-5)
 
 
@@ -108,7 +108,7 @@ def test_a_pyramid_is_made_inside_the_graph_level_by_level(tmp_path: Path):
     for count in (1, 3):
         features, centres, tokens = run(clouds(count))
         assert torch.allclose(features, original.embed(clouds(count)), atol=1e-5)
-        assert torch.equal(centres, original.tokens(clouds(count))[0])
+        assert torch.allclose(centres, original.tokens(clouds(count))[0], atol=1e-6)
         assert tokens.shape == (count, 4, 12)
 
 
@@ -159,9 +159,9 @@ def test_onnx_of_a_pyramid_gives_the_same(tmp_path: Path, unchecked: None):
     assert export.export(original, tmp_path / "model.onnx") < 1e-4
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     for count in (1, 3):
-        features, centres, _ = session.run(None, {"points": clouds(count).numpy()})
+        features, centres, _ = session.run(None, {"points": clouds(count).double().numpy()})
         assert np.allclose(features, original.embed(clouds(count)), atol=1e-4)
-        assert np.array_equal(centres, original.tokens(clouds(count))[0])
+        assert np.allclose(centres, original.tokens(clouds(count))[0], atol=1e-6)
 
 
 @pytest.mark.slow
@@ -170,15 +170,15 @@ def test_onnx_gives_the_same_at_every_batch_size(tmp_path: Path, unchecked: None
     original = loaded(tmp_path)
     assert export.export(original, tmp_path / "model.onnx") < 1e-4
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    assert [(each.name, each.shape[1:]) for each in session.get_inputs()] == [("points", [27, 3])]
+    assert [(each.name, each.shape[1:]) for each in session.get_inputs()] == [("points", ["points", 3])]
     assert [(each.name, each.shape[1:]) for each in session.get_outputs()] == [
         ("features", [48]), ("centres", [5, 3]), ("tokens", [5, 24])
     ]  # fmt: skip
     for count in (1, 2, 3, 9):
-        features, centres, tokens = session.run(None, {"points": clouds(count).numpy()})
+        features, centres, tokens = session.run(None, {"points": clouds(count).double().numpy()})
         assert np.allclose(features, original.embed(clouds(count)), atol=1e-4)
         expected = original.tokens(clouds(count))
-        assert np.array_equal(centres, expected[0])
+        assert np.allclose(centres, expected[0], atol=1e-6)
         assert np.allclose(tokens, expected[1], atol=1e-4)
     about = json.loads(session.get_modelmeta().custom_metadata_map["jepa3d"])
     assert about["model"]["width"] == 24

@@ -14,17 +14,12 @@ from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
+from jepa3d.ops.upright import TO_Y, Up
 from jepa3d.params import DatasetConfig
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 
-Up = Literal["x", "y", "z"]
 LEAST, MOST = 1e-30, 1e30  # squared distances that float32 holds well
-TO_Y: dict[str, tuple[tuple[int, int], ...]] = {  # per new axis: (old axis, sign); proper rotations
-    "x": ((1, -1), (0, 1), (2, 1)),
-    "y": ((0, 1), (1, 1), (2, 1)),
-    "z": ((0, 1), (2, 1), (1, -1)),
-}
 
 
 class Canonical(DatasetConfig):

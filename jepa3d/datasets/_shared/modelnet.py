@@ -24,8 +24,9 @@ from pydantic import PositiveInt
 
 from jepa3d import parallel, progress
 from jepa3d.datasets._shared import canonical
-from jepa3d.datasets._shared.canonical import Canonical, Up
+from jepa3d.datasets._shared.canonical import Canonical
 from jepa3d.formats import hdf5, meshes, pickles, roots, texts
+from jepa3d.ops.upright import Up
 from jepa3d.problem import Problem
 from jepa3d.seeds import derive
 
