@@ -165,9 +165,8 @@ def _deviations(
     random = np.random.default_rng(derive(seed, "hierarchical"))
     moved = np.zeros(draws)
     if sums:
-        of, size = np.array(sums), np.array(sizes)
-        centred = np.stack([of - size * (of.sum() / size.sum()), size], 1)
-        pairs, counts = np.unique(centred, axis=0, return_counts=True)
+        pairs, counts = np.unique(np.stack([sums, sizes], 1), axis=0, return_counts=True)
+        pairs[:, 0] -= pairs[:, 1] * (pairs[:, 0] @ counts / (pairs[:, 1] @ counts))
         moved += resampled_means(pairs, counts, draws, random)
     _, std = mean_std(by_seed)
     if len(by_seed) > 1 and std > 0:
@@ -192,11 +191,12 @@ def resampled_means(
     for start in range(0, draws, rows):
         now = min(rows, draws - start)
         if len(pairs) <= FEW:
-            drawn = random.multinomial(total, counts / total, now) @ pairs
+            drawn = random.multinomial(total, counts / total, now)
+            sums, sizes = (drawn @ np.ascontiguousarray(column) for column in pairs.T)
         else:
             picked = random.integers(0, total, (now, total), np.int32)
-            drawn = np.stack([one[picked].sum(1) for one in every.T], 1)
-        means[start : start + now] = drawn[:, 0] / drawn[:, 1]
+            sums, sizes = (column[picked].sum(1) for column in every.T)
+        means[start : start + now] = sums / sizes
     return means
 
 
