@@ -76,6 +76,11 @@ def interval(outcomes: Sequence[Finding], name: str) -> Interval:
     return found._replace(low=float(found.low), high=float(found.high))
 
 
+def over_seeds(outcomes: Sequence[Finding], name: str) -> Interval:
+    """A metric's 95 % interval over the seeds alone, on these very test shapes."""
+    return hierarchical_interval(np.empty(0), np.array([found.metrics[name].value for found in outcomes]), 0)
+
+
 def by_shape(outcomes: Sequence[Finding], name: str) -> NDArray[np.float64]:
     """What each test shape contributes to a metric, mean over the seeds; [] where that is not known.
 

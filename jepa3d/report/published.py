@@ -14,6 +14,7 @@ from jepa3d.params import FrozenModel
 DOCUMENT = "design document"
 ABSTRACT = "paper abstract"
 OURS = "3D-JEPA"
+SCRATCH = "Transformer, from scratch"
 
 
 class Benchmark(FrozenModel):
@@ -23,6 +24,10 @@ class Benchmark(FrozenModel):
     metric: str
     protocol: str
     test_shapes: int | None = None  # behind an accuracy
+    test_objects: int | None = None  # that the test shapes are crops of; None: each is an object of its own
+    same_test: bool = True  # everybody is scored on the same test shapes
+    training_std: float | None = None  # of one method's trainings, in points, where no spread is published
+    training_std_from: str = ""  # the benchmark that it was measured on, where it is another one
 
 
 class Published(NamedTuple):
@@ -34,6 +39,7 @@ class Published(NamedTuple):
     spread: float | None  # as published, after the ±; whether of a sample or a population is unstated
     source: str
     note: str  # what one must know before comparing
+    beats: tuple[str, ...]  # the methods that the row claims to beat
 
 
 class Said(FrozenModel):
@@ -50,12 +56,13 @@ class _Numbers(FrozenModel):
     method: str
     source: str
     note: str = ""
+    beats: tuple[str, ...] = (SCRATCH,)
     values: dict[str, float | tuple[float, float]]
 
     def rows(self) -> tuple[Published, ...]:
         pairs = {name: value if isinstance(value, tuple) else (value, None) for name, value in self.values.items()}
         return tuple(
-            Published(self.method, name, value, spread, self.source, self.note)
+            Published(self.method, name, value, spread, self.source, self.note, self.beats)
             for name, (value, spread) in pairs.items()
         )
 
@@ -95,16 +102,30 @@ class Plan(NamedTuple):
 
 
 def spread_of(row: Published) -> Plan:
-    """The published spread; where none is given, one to plan with."""
-    if row.spread is not None and row.benchmark.startswith("few_"):
+    """The published spread; where none is given, that of another method's trainings on the same benchmark.
+
+    How the test shapes were sampled is no part of it: two numbers on the same test shapes do not differ by that. Raises
+    ValueError for a benchmark that knows neither."""
+    benchmark = BENCHMARKS[row.benchmark]
+    if row.spread is not None and not benchmark.same_test:
         return Plan(row.spread / math.sqrt(10), f"published, ± {row.spread:g} over 10 folds, divided by sqrt(10)")
     if row.spread is not None:
         return Plan(row.spread, "published")
-    if shapes := BENCHMARKS[row.benchmark].test_shapes:
-        share = row.value / 100
-        std = 100 * math.sqrt(share * (1 - share) / shapes)
-        return Plan(std, f"none published; binomial, {shapes} test shapes")
-    return Plan(0.1, "none published; that of Point-JEPA's ten runs on ShapeNetPart")
+    if benchmark.training_std is None:
+        raise ValueError(f"{row.method}, {row.benchmark}: neither a published spread nor one to plan with")
+    where = f", {benchmark.training_std_from}" if benchmark.training_std_from else ""
+    return Plan(benchmark.training_std, f"none published; that of Point-JEPA's ten runs{where}")
+
+
+def rivals(row: Published) -> dict[str, float]:
+    """The numbers that a published one claims to beat, from the same source where it has them, else the authors'."""
+    found: dict[str, float] = {}
+    for name in row.beats:
+        others = [other for other in ALL if (other.benchmark, other.method) == (row.benchmark, name)]
+        own = [other for other in others if other.source == row.source]
+        theirs = [other for other in others if other.source not in (DOCUMENT, ABSTRACT)]
+        found |= {other.method: other.value for other in (*own, *theirs)[:1]}
+    return found
 
 
 def of(benchmark: str) -> list[Published]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jepa3d.report.published import ABSTRACT, DOCUMENT, OURS
+from jepa3d.report.published import ABSTRACT, DOCUMENT, OURS, SCRATCH
 
 
 class Recipe(NamedTuple):
@@ -62,7 +62,6 @@ _POINT_JEPA = {
     "objective.target_position": "shared", "objective.ema.shape": "linear", "objective.predictor.position": "own",
     "objective.predictor.width": 192, "objective.predictor.depth": 6, "objective.predictor.mask_token": "zeros",
 }  # fmt: skip
-SCRATCH = "Transformer, from scratch"
 DOCUMENTED = f"{OURS}, as the document has it"
 
 

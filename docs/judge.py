@@ -1,0 +1,187 @@
+"""Draws docs/verdicts.md and docs/claims.md: which results would get which verdict, how many seeds it takes, and what
+is claimed. From the code, published.yaml and claims.yaml.
+
+python docs/judge.py            writes the pages
+python docs/judge.py --check    exit code 1 where one is not what would be written
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t as student
+
+from jepa3d.ops.power import design_effect, disagreement_std, seeds_needed
+from jepa3d.ops.statistics import Interval
+from jepa3d.report import published, recipes
+from jepa3d.report.grid import grid, markdown
+from jepa3d.report.published import BENCHMARKS, DOCUMENT, OURS, Published, spread_of
+from jepa3d.report.tables import exact, judge
+
+DOCS = Path(__file__).parent
+STEPS = np.arange(85.0, 89.01, 0.25)
+SEEDS = (1, 3, 5, 10)
+POINTS = (0.5, 1.0, 1.6)
+DISAGREE = 0.1  # share of the test shapes that one of two methods has right and the other wrong
+ALIKE = (0.3, 0.5, 0.8)
+
+VERDICTS = """# Verdicts: what a result would have to be
+
+This page is written by `make docs` from the code and `jepa3d/report/published.yaml`; a test holds that it is current.
+
+A number of ours stands beside a published one only where run and evaluation are what the published row describes, key
+by key. Then our 95 % interval is widened by the spread of the published number, in squares, and the verdict is
+
+- **below** or **above** (ours is): the published number lies outside;
+- **reproduced**: it lies inside, and no number that the row claims to be above does;
+- **inconclusive**: it lies inside, and so does such a number: more seeds are needed.
+
+Where both sides are scored on the same test shapes, only the trainings count: Student's t over our seeds, and for the
+published number its published standard deviation, else that of Point-JEPA's ten runs on the same benchmark. A test set
+that both share is no reason to differ. Where test shapes are drawn (few-shot episodes) our interval is over seeds and
+test shapes, and the published one is that of the mean of ten folds. With a single seed, the published spread stands for
+ours as well.
+
+## Which means lead to which verdict
+
+For three seeds of ours that have exactly the spread that stands in the table; steps of 0.05 points.
+
+{ranges}
+
+## PB_T50_RS, step by step
+
+The design document's 86.8 for 3D-JEPA, which its text puts 1.6 points above Point-MAE's 85.2; seeds with a standard
+deviation of {pb_std:g} points.
+
+{steps}
+
+## How many seeds a difference needs
+
+Two runs that are truly apart by so many points: the fewest seeds with which the paired test (p < 0.05, no correction)
+finds it in four of five studies. "These test shapes": a statement about this test set, where only trainings vary; their
+standard deviation is that of the table above. "Any such shapes": a statement about shapes of this kind, for which the
+test set is a sample. There, {disagree:.0f} % of its shapes are taken to be right under one method and wrong under the
+other, which gives the difference the standard deviation in the last column. A dash: not even with 100 seeds, because
+the test set is too small.
+
+{power}
+
+The test clouds of PB_T50_RS are {pb_shapes:,} crops of {pb_objects} objects, so they say less than as many objects
+would. An accuracy of {pb_value:g} has a standard deviation of {binomial:.2f} points if every crop is an object of its
+own, and of {clustered} if the crops of an object correlate by {alike}. The table takes {middle:g}.
+Bootstraps of the report draw whole objects where a data set knows them.
+"""
+
+
+def main() -> int:
+    pages = drawn()
+    if "--check" in sys.argv[1:]:
+        return int(any(text != (DOCS / name).read_text(encoding="utf-8") for name, text in pages.items()))
+    for name, text in pages.items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+    return 0
+
+
+def drawn() -> dict[str, str]:
+    """The pages as they should be."""
+    return {"verdicts.md": verdicts()}
+
+
+# ---- verdicts
+
+
+def verdicts() -> str:
+    pb, row = BENCHMARKS["pb_t50_rs"], claimed("pb_t50_rs", DOCUMENT)
+    assert pb.test_shapes is not None
+    binomial = 100 * math.sqrt(row.value * (100 - row.value) / 1e4 / pb.test_shapes)
+    clustered = [binomial * math.sqrt(design_effect(pb.test_shapes, pb.test_objects, alike)) for alike in ALIKE]
+    return VERDICTS.format(
+        ranges=ranges(),
+        steps=steps(row),
+        pb_std=spread_of(row).std,
+        disagree=100 * DISAGREE,
+        power=needed(),
+        pb_shapes=pb.test_shapes,
+        pb_objects=pb.test_objects,
+        pb_value=row.value,
+        binomial=binomial,
+        clustered=listed(f"{std:.2f}" for std in clustered),
+        alike=listed(f"{alike:g}" for alike in ALIKE),
+        middle=ALIKE[1],
+    )
+
+
+def listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}"
+
+
+def claimed(benchmark: str, source: str) -> Published:
+    return next(row for row in published.of(benchmark) if (row.method, row.source) == (OURS, source))
+
+
+def ours() -> list[Published]:
+    """Every number of 3D-JEPA that a run can get a verdict on."""
+    return [row for key in recipes.MEASURES for row in published.ALL if (row.benchmark, row.method) == (key, OURS)]
+
+
+def word(row: Published, mean: float, seeds: int) -> str:
+    """The verdict of so many seeds with this mean and the spread to plan with."""
+    std = spread_of(row).std
+    half = float(student.ppf(0.975, seeds - 1)) * std / math.sqrt(seeds) if seeds > 1 else 0.0
+    interval = Interval(mean, mean - half, mean + half, seeds)
+    return judge(interval, interval, row, published.rivals(row)).word
+
+
+def ranges() -> str:
+    head = ["benchmark", "source", "published", "has to be told from", "spread", "below", "inconclusive", "reproduced"]
+    rows = []
+    for row in ours():
+        at = np.round(np.arange(row.value - 15, row.value + 15, 0.05), 2)
+        of = {mean: word(row, mean, 3) for mean in at}
+        cells = [
+            said(sorted(mean for mean in at if of[mean] == one)) for one in ("inconclusive", "reproduced", "above")
+        ]
+        first = min(mean for mean in at if of[mean] != "below")
+        against = ", ".join(f"{name} {exact(value)}" for name, value in published.rivals(row).items())
+        rows.append(
+            [BENCHMARKS[row.benchmark].title, row.source, exact(row.value), against, f"{spread_of(row).std:g}",
+             f"under {first:.2f}", *cells]
+        )  # fmt: skip
+    return markdown(grid([*head, "above"], rows))
+
+
+def said(means: list[float]) -> str:
+    """Where means of one verdict lie; the last ones of the range that was looked at are open to the right."""
+    if not means:
+        return "none"
+    parts = np.split(np.array(means), np.flatnonzero(np.diff(means) > 0.06) + 1)
+    return " and ".join(
+        f"{part[0]:.2f} to {part[-1]:.2f}" if len(part) < 200 else f"over {part[0]:.2f}" for part in parts
+    )
+
+
+def steps(row: Published) -> str:
+    head = ["mean of ours", *(f"{seeds} seed{'s' * (seeds > 1)}" for seeds in SEEDS)]
+    return markdown(grid(head, [[f"{mean:.2f}", *(word(row, mean, seeds) for seeds in SEEDS)] for mean in STEPS]))
+
+
+def needed() -> str:
+    head = ["benchmark", *(f"{points:g}, these test shapes" for points in POINTS)]
+    head += [*(f"{points:g}, any such shapes" for points in POINTS), "s.d. of the difference"]
+    rows = []
+    for benchmark in BENCHMARKS.values():
+        if benchmark.training_std is None or benchmark.test_shapes is None:
+            continue
+        sampling = disagreement_std(DISAGREE, benchmark.test_shapes, benchmark.test_objects, ALIKE[1])
+        counts = [seeds_needed(points, benchmark.training_std, std) for std in (0.0, sampling) for points in POINTS]
+        rows.append([benchmark.title, *("–" if one is None else str(one) for one in counts), f"{sampling:.2f}"])
+    return markdown(grid(head, rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
