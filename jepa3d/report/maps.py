@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
+from scipy.linalg import orthogonal_procrustes
 
 from jepa3d.ops.standardise import standardise
 from jepa3d.report.pictures import Panel, scatter
@@ -29,13 +31,25 @@ class Map(NamedTuple):
 
 
 def maps(study: Study) -> list[Map]:
-    """Every run's map of the mapped data set, thinned evenly to at most 600 shapes."""
-    return [plane(run, found) for run, found in study.embeddings.items()]
+    """Every run's map of the mapped data set, thinned evenly to at most 600 shapes.
+
+    The axes of a principal plane are arbitrary up to a rotation and a reflection: each map is turned so that it lies as
+    near to the first as it can (orthogonal Procrustes), so that a class is in the same place wherever that is possible.
+    """
+    found: list[Map] = []
+    first = None
+    for run, embedding in study.embeddings.items():
+        points, share = principal(standardise(embedding.features)[0], 2)
+        points /= max(float(np.sqrt((points**2).sum(1).mean())), 1e-12)
+        if first is not None and len(first) == len(points):
+            points = points @ orthogonal_procrustes(points, first)[0]
+        first = points if first is None else first
+        found.append(plane(run, embedding, points, share))
+    return found
 
 
-def plane(run: str, found: Embedding) -> Map:
+def plane(run: str, found: Embedding, points: Float[np.ndarray, "n 2"], share: float) -> Map:
     rows = np.linspace(0, len(found.label) - 1, min(MOST_MAPPED, len(found.label))).astype(int)
-    points, share = principal(standardise(found.features)[0], 2)
     names = (*found.classes, "unlabelled")  # the last one is that of label -1
     hover = [f"{names[found.label[row]]}: {found.ids[row]}" for row in rows]
     panel = scatter(run, points[rows], found.label[rows], found.classes, hover)

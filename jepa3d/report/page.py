@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
@@ -15,8 +15,9 @@ from jepa3d.params import Params
 from jepa3d.report import document, numbers, results, tables
 from jepa3d.report.card import Card
 from jepa3d.report.content import Content
+from jepa3d.report.details import Curves
 from jepa3d.report.grid import Grid, grid
-from jepa3d.report.pictures import Cloud, Panel, colour, confusion, svg
+from jepa3d.report.pictures import Cloud, Line, Panel, class_look, colour, confusion, svg
 from jepa3d.report.shapes import BLOCKS, CONTEXT, Masking, TokenColours
 from jepa3d.report.study import Study, codes, fingerprint
 from jepa3d.results import store
@@ -40,7 +41,7 @@ def render(found: Content, pictures: Pictures, model_card: Card | None) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"svg": svg}
+    environment.globals |= {"svg": svg, "class_look": class_look, "most_lines": most_lines}
     style, script = (Markup(loader.get_source(environment, name)[0]) for name in ("style.css", "view.js"))
     return environment.get_template("index.html.j2").render(
         style=style,
@@ -75,6 +76,11 @@ def render(found: Content, pictures: Pictures, model_card: Card | None) -> str:
         not_run=not_run(params),
         costs=results.cost_grid(study),
     )
+
+
+def most_lines(charts: Sequence[Curves]) -> list[Line]:
+    """The lines of the chart that has most of them: their legend serves all charts of a run."""
+    return max(([line for line in of.lines if isinstance(line, Line)] for of in charts), key=len, default=[])
 
 
 def judged(study: Study) -> tuple[str, str] | None:

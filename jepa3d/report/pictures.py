@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -19,7 +20,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
@@ -27,6 +30,9 @@ from numpy.typing import NDArray
 MOST_POINTS = 250  # of one line: more are averaged in equal bins
 COLOURS = ("#3b6fd4", "#d9822b", "#2a9d6f", "#c2477f", "#8a63d2", "#b59b1b", "#2aa5b8", "#d1495b", "#6b7a8f", "#7d5a3c")
 UNLABELLED = "#8796ab"
+MARKERS = ("o", "^", "s", "D", "v", "P")  # of classes: ten colours of one shape, then the same ten of the next
+SHAPES = ("circle", "triangle", "square", "diamond", "wedge", "cross")  # the same in the page's legends (style.css)
+FAR = 0.45  # how much of the paper's white the farthest points of a cloud have
 # the light colours of style.css; in the page each becomes its variable, so that pictures follow dark mode
 INK, SOFT, FAINT, RULE, ACCENT, GOOD = "#1c2430", "#5b6675", "#8a94a3", "#e3e6ea", "#2f5fc4", "#1f7a55"
 WRONG, PAPER = "#c8503c", "#fbfbf9"
@@ -93,12 +99,18 @@ class Panel(NamedTuple):
 
 
 def colour(index: int, count: int = 0) -> str:
-    """The index-th of `count` colours: fixed palettes for up to ten and up to twenty, evenly spread hues beyond."""
+    """The index-th of `count` colours: a fixed palette for up to ten, evenly spread hues beyond."""
     if max(count, index + 1) <= len(COLOURS):
         return COLOURS[index]
-    if max(count, index + 1) <= 20:
-        return hex_colour(matplotlib.color_sequences["tab20"][index])
     return hex_colour(colorsys.hls_to_rgb(index / count, 0.46 + 0.06 * (index % 3), 0.55 + 0.2 * (index % 2)))
+
+
+def class_look(index: int, count: int) -> tuple[str, str, str]:
+    """A class's colour, its marker in matplotlib's words, and in the page's. Up to sixty classes all look different."""
+    if count > len(COLOURS) * len(MARKERS):
+        return colour(index, count), MARKERS[0], SHAPES[0]
+    shape = index // len(COLOURS)
+    return COLOURS[index % len(COLOURS)], MARKERS[shape], SHAPES[shape]
 
 
 def hex_colour(rgb: Iterable[float]) -> str:
@@ -141,6 +153,8 @@ def dot_plot(title: str, rows: Sequence[Dots], unit: str, reference: Mapping[str
             axes.plot([row.mean - row.std, row.mean + row.std], [y, y], lw=1.2, **said)
             axes.plot(row.values, [y] * len(row.values), "o", ms=6, mew=0, alpha=0.5, **said)
             axes.plot([row.mean], [y], "|", ms=13, mew=2.2, **said)
+            beside = axes.get_yaxis_transform()
+            axes.text(1.02, y, f"{row.mean:.1f}", transform=beside, va="center", color=INK)
         axes.set_yticks(range(len(rows)), [shortened(row.label, 20) for row in rows])
         for label, row in zip(axes.get_yticklabels(), rows, strict=True):
             label.set(color=INK, fontweight="bold" if row.best else "normal")
@@ -149,7 +163,7 @@ def dot_plot(title: str, rows: Sequence[Dots], unit: str, reference: Mapping[str
         axes.set_xlabel(unit, loc="right", color=SOFT)
         axes.grid(axis="x")
 
-    return Panel(title, draw, (420, 26 * len(rows) + 44), (140, 18, 4, 40))
+    return Panel(title, draw, (420, 26 * len(rows) + 44), (140, 44, 4, 40))
 
 
 def scatter(
@@ -163,9 +177,9 @@ def scatter(
 
     def draw(axes: Any) -> None:
         for index in np.unique(group):
-            shade = colour(int(index), len(names)) if index >= 0 else UNLABELLED
+            shade, marker, _ = class_look(int(index), len(names)) if index >= 0 else (UNLABELLED, MARKERS[0], "")
             own, name = points[group == index], names[index] if index >= 0 else "unlabelled"
-            axes.scatter(*own.T, s=28, color=shade, alpha=0.82, lw=0, label=name)
+            axes.scatter(*own.T, s=26, color=shade, marker=marker, alpha=0.82, lw=0, label=name)
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.spines[:].set_visible(False)
 
@@ -204,13 +218,19 @@ def confusion(title: str, counts: Int[np.ndarray, "c c"], names: Sequence[str]) 
 
 
 def cloud(picture: Cloud, turn: float = 0.6, tilt: float = 0.35) -> Panel:
-    """A coloured cloud from the side that the page's 3D views start with, near points over far ones."""
+    """A coloured cloud from where the page's 3D views start: near points over far ones, which are paler."""
 
     def draw(axes: Any) -> None:
         x, y, depth = _turned(picture.points, turn, tilt).T
         order = np.argsort(depth, kind="stable")
-        axes.scatter(x[order], y[order], s=9, c=[picture.colours[index] for index in order], linewidths=0)
-        axes.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal")
+        away = FAR * (depth.max() - depth) / max(float(np.ptp(depth)), 1e-9)
+        rgb = np.array([to_rgb(one) for one in picture.colours])
+        shades = rgb + (1 - rgb) * away[:, None]
+        axes.scatter(x[order], y[order], s=16, c=shades[order], linewidths=0)
+        reach = 1.04 * max(float(np.ptp(x)), float(np.ptp(y)), 1e-9) / 2  # the whole shape, and no more
+        middle = (x.max() + x.min()) / 2, (y.max() + y.min()) / 2
+        axes.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach))
+        axes.set_aspect("equal")
         axes.set_axis_off()
 
     return Panel(picture.title, draw, (220, 220))
@@ -247,22 +267,36 @@ def short(value: float) -> str:
 # --- as files and inside the page
 
 
-def file(panels: Sequence[Panel], across: int, form: str = "png", legend: bool = False, title: str = "") -> bytes:
-    """The panels side by side under their titles, and for `legend` one that serves all; without date and program."""
+def file(
+    panels: Sequence[Panel],
+    across: int,
+    form: str = "png",
+    legend: bool = False,
+    title: str = "",
+    key: Mapping[str, str] = {},
+) -> bytes:
+    """The panels side by side under their titles; without date and program.
+
+    Below them all stands one legend: of the lines and markers (`legend`), or of what the colours mean (`key`).
+    """
     across = min(across, len(panels))
     down = -(-len(panels) // across)
     width, height = max(panel.size[0] for panel in panels), max(panel.size[1] for panel in panels)
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "path"}):
-        figure = Figure((across * width / 72, (down * (height + 24) + 40 * legend) / 72), layout="constrained")
+        figure = Figure(
+            (across * width / 72, (down * (height + 24) + 40 * (legend or bool(key))) / 72), layout="constrained"
+        )
         axes = list(figure.subplots(down, across, squeeze=False).flat)
         for place, panel in zip(axes, panels, strict=False):
             panel.draw(place)
-            place.set_title(panel.title)
+            place.set_title(fill(panel.title, max(12, int(width / 6.5))))
         for place in axes[len(panels) :]:
             place.set_axis_off()
+        known: dict[str, Any] = {name: Line2D([], [], marker="o", ls="", color=shade) for name, shade in key.items()}
         if legend:
             every = [zip(*place.get_legend_handles_labels(), strict=True) for place in axes]
-            known = {label: handle for each in every for handle, label in each}
+            known |= {label: handle for each in every for handle, label in each}
+        if known:
             where = {"loc": "outside lower center", "ncols": min(6, len(known)), "frameon": False}
             figure.legend(known.values(), known.keys(), **where)
         figure.suptitle(title, fontsize=10)

@@ -81,7 +81,7 @@ def plots(found: Content, drawn: Pictures) -> dict[str, bytes]:
         files |= {"confusion.png": pictures.file([confused.panel], 1)}
         files |= {"predictions.csv": csv_file(predictions_csv(study, confused.name, confused.run))}
     if found.maps:
-        files["map.png"] = pictures.file([of.panel for of in found.maps], 3, legend=len(found.maps[0].names) <= 20)
+        files["map.png"] = pictures.file([of.panel for of in found.maps], 3, legend=len(found.maps[0].names) <= 60)
     for name, charts_of, title in (
         ("curves.png", found.curves, ""),
         ("folds.png", found.folds, ""),
@@ -104,9 +104,13 @@ def cloud_pictures(found: Content, drawn: Pictures) -> dict[str, bytes]:
         for shape in of.shapes:
             own = [cloud._replace(title=f"{shape.title}: {cloud.title}") for cloud in shape.clouds]
             clouds.setdefault("parts.png", []).extend(own)
-    across = {"parts.png": 3}
+    across, keys = {"parts.png": 3}, {}
+    if drawn.masking:
+        blocks = {f"target block {number + 1}": shade for number, shade in enumerate(shapes.BLOCKS)}
+        keys["masks.png"] = {"context": shapes.CONTEXT} | dict([*blocks.items()][: drawn.masking.blocks])
     return {
-        name: pictures.file([pictures.cloud(one) for one in of], across.get(name, 4)) for name, of in clouds.items()
+        name: pictures.file([pictures.cloud(one) for one in of], across.get(name, 4), key=keys.get(name, {}))
+        for name, of in clouds.items()
     }
 
 

@@ -6,11 +6,12 @@ import re
 import struct
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from jepa3d.report import pictures
+from jepa3d.report import maps, pictures
 from jepa3d.report.pictures import Dots, Line, Panel
 
 DOTS = pictures.dot_plot("probe", [Dots("a<b", [1.0, 3.0], 2.0, 1.4, True), Dots("c", [2.0], 2.0, 0.0, False)], "%")
@@ -85,6 +86,38 @@ def test_files_put_panels_side_by_side():
     assert pictures.file([LINES, MAP], 2) == pictures.file([LINES, MAP], 2)
 
 
-def test_colours_of_up_to_twenty_classes_differ():
-    assert len({pictures.colour(index, 20) for index in range(20)}) == 20
-    assert len({pictures.colour(index, 55) for index in range(55)}) > 50
+def test_up_to_sixty_classes_look_different():
+    for count in (2, 20, 60):
+        assert len({pictures.class_look(index, count) for index in range(count)}) == count
+    assert len({pictures.class_look(index, 90)[0] for index in range(90)}) > 80  # by colour alone
+    for _, marker, shape in (pictures.class_look(index, 60) for index in range(60)):
+        assert pictures.SHAPES.index(shape) == pictures.MARKERS.index(marker)
+    style = Path(pictures.__file__).with_name("style.css").read_text(encoding="utf-8")
+    assert [shape for shape in pictures.SHAPES[1:] if f".legend i.{shape} " not in style] == []
+
+
+def test_a_dot_plot_says_each_mean():
+    assert ">2.0</text>" in str(pictures.svg(DOTS))
+
+
+def test_a_file_has_a_key_to_its_colours():
+    plain = pictures.file([CLOUD], 1, "svg")
+    keyed = pictures.file([CLOUD], 1, "svg", key={"context": "#8796ab"})
+    assert b"8796ab" in keyed
+    assert b"8796ab" not in plain
+
+
+def test_maps_are_turned_to_lie_on_the_first():
+    """Two runs whose features are the same but for a reflection give the same picture."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, 3)) * (5, 2, 0.1)
+    label, ids = np.arange(40) % 2, np.array([f"s{row}" for row in range(40)])
+    study = SimpleNamespace(embeddings={
+        "a": SimpleNamespace(features=features, label=label, ids=ids, classes=("x", "y")),
+        "b": SimpleNamespace(features=features[:, ::-1] * (1, -1, 1), label=label, ids=ids, classes=("x", "y")),
+    })  # fmt: skip
+    one, two = (
+        re.findall(r"<use [^>]*x=\"([\d.]+)\" y=\"([\d.]+)\"", str(pictures.svg(of.panel))) for of in maps.maps(study)
+    )  # type: ignore[arg-type]
+    assert len(one) == 40
+    assert np.allclose(np.array(one, float), np.array(two, float), atol=0.2)
