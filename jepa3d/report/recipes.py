@@ -50,6 +50,15 @@ PAPER_RUN: dict[str, Any] = {
     "objective.mask.context_scale": [0.85, 1.0], "objective.predictor.kind": "cross", "objective.loss": "cosine",
 }  # fmt: skip
 COORDINATES_RUN: dict[str, Any] = {**DOCUMENT_RUN, "objective.target": "coordinates"}  # the twin: nothing else differs
+_POINT_BERT = {  # and its first stage, which is the run that it reads
+    "whole": [True], "model.cls": True, "model.tokenizer.bridge": 256, "fit.batch": 128, "fit.lr": 5e-4,
+    "objective.mask_ratio": [0.25, 0.45], "objective.momentum": 0.999, "objective.width": 512,
+    "objective.queue": 16384, "objective.temperature": 0.07, "reads.objective.kind": "dvae",
+    "reads.objective.codes": 8192, "reads.objective.temperature.start": 1.0, "reads.objective.temperature.end": 0.0625,
+    "reads.objective.temperature.until": 0.507, "reads.objective.kl.end": 0.1, "reads.objective.kl.since": 0.051,
+    "reads.objective.kl.until": 0.558, "reads.data": ["shapenet55"], "reads.whole": [False], "reads.fit.epochs": 300,
+    "reads.fit.batch": 64, "reads.fit.lr": 5e-4, "reads.fit.weight_decay": 5e-4,
+}  # fmt: skip
 _POINT_MAE = {
     "objective.mask.kind": "random", "objective.mask.ratio": 0.6, "objective.decoder.depth": 4,
     "objective.loss": "cdl2", "objective.sees": "tokens",
@@ -71,7 +80,7 @@ def _peer(method: str, kind: str, epochs: int, **more: Any) -> Recipe:
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(SCRATCH, SCRATCH, (), {**_OWN_WEIGHTS, **_SIZE, "objective.kind": "random_init"}),
-    _peer("Point-BERT", "point_bert", 300, **_SIZE),
+    _peer("Point-BERT", "point_bert", 300, **_SIZE, **_POINT_BERT),
     _peer("Point-MAE", "point_mae", 300, **_SIZE, **_POINT_MAE),
     _peer("Point-M2AE", "point_m2ae", 300, **{"model.kind": "hierarchical", "model.widths": [96, 192, 384],
         "model.blocks": [5, 5, 5], "model.heads": 6, "patches.points": 2048, "patches.levels": [

@@ -121,19 +121,27 @@ def tables(params: Params, study: Study) -> list[Table]:
 
 
 def run_entries(params: Params, study: Study) -> dict[str, dict[str, Any]]:
-    """Every run's entry with its objective's defaults, its model and its patches: what recipes look at."""
-    found = {}
-    for run in study.runs:
-        entry = params.runs[run]
-        objective = plugin_config(objectives, entry.objective.options(), f"runs.{run}.objective", params.source)
-        found[run] = {
-            **slice_of(entry),
-            "data": [params.dataset(name).kind for name in entry.data],
-            "objective": slice_of(objective),
-            "model": slice_of(params.models[entry.model]),
-            "patches": slice_of(params.patches[entry.patches]),
-        }
-    return found
+    """Every run's entry as recipes look at it."""
+    return {run: run_entry(params, run) for run in study.runs}
+
+
+def run_entry(params: Params, run: str) -> dict[str, Any]:
+    """A run's entry with its objective's defaults, its model, its patches, and the entry of the run that it reads.
+
+    `whole` says of each of its data sets whether it trains on both of its published lists.
+    """
+    entry = params.runs[run]
+    objective = plugin_config(objectives, entry.objective.options(), f"runs.{run}.objective", params.source)
+    datasets = [slice_of(params.dataset(name)) for name in entry.data]
+    return {
+        **slice_of(entry),
+        "data": [dataset["kind"] for dataset in datasets],
+        "whole": [bool(dataset.get("whole")) for dataset in datasets],
+        "objective": slice_of(objective),
+        "reads": None if entry.objective.reads is None else run_entry(params, entry.objective.reads),
+        "model": slice_of(params.models[entry.model]),
+        "patches": slice_of(params.patches[entry.patches]),
+    }
 
 
 def eval_entry(params: Params, run: str, name: str) -> dict[str, Any]:

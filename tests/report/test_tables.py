@@ -237,6 +237,45 @@ def test_every_published_number_of_a_table_is_a_line_of_the_csv(params):
     assert {row[15] for row in rows[1:]} == {"not run"}
 
 
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("row", "run"),
+    [("Point-BERT", "point_bert_document"), ("Point-MAE", "point_mae_document"), ("Point-JEPA", "point_jepa_document")],
+)
+def test_of_the_runs_of_params_yaml_only_a_peers_own_stands_for_it(row: str, run: str):
+    params = project.load(ROOT / "params.yaml")
+    [recipe] = [recipe for recipe in recipes.RECIPES if recipe.title == row]
+    met = [name for name in params.runs if not recipes.differences(recipe.requires, tables.run_entry(params, name))]
+    assert met == [run]
+
+
+@pytest.mark.parametrize(
+    ("run", "change", "said"),
+    [
+        ("point_bert", {"data": "shapenet55"}, "whole: [False] instead of [True]"),
+        ("point_bert", {"objective": {"momentum": 0.99}}, "objective.momentum: 0.99 instead of 0.999"),
+        ("dvae", {"objective": {"codes": 512}}, "reads.objective.codes: 512 instead of 8192"),
+        ("dvae", {"fit": {"epochs": 30}}, "reads.fit.epochs: 30 instead of 300"),
+    ],
+)
+def test_a_first_stage_that_is_another_takes_its_second_out_of_the_row(
+    tmp_path: Path, run: str, change: dict[str, Any], said: str
+):
+    own = {"extends": str(ROOT / "params.yaml"), "runs": {"own_dvae": {"base": "dvae_document"}}}
+    own["runs"]["own_point_bert"] = {"base": "point_bert_document", "objective": {"reads": "own_dvae"}}
+    own["runs"][f"own_{run}"] |= {
+        key: own["runs"][f"own_{run}"].get(key, {}) | value if isinstance(value, dict) else value
+        for key, value in change.items()
+    }
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(own))
+    [recipe] = [recipe for recipe in recipes.RECIPES if recipe.title == "Point-BERT"]
+    entry = tables.run_entry(project.load(path), "own_point_bert")
+    assert recipes.differences(recipe.requires, entry) == [said]
+
+
 @pytest.mark.parametrize(
     "change",
     [
