@@ -53,6 +53,9 @@ def schema(packages: dict[str, ModuleType]) -> Schema:
     plugged = [config for section in kinds if section != "loggers" for config in kinds[section].values()]
     for name in {where[one] for one in (Study, Scheme, Run, Eval, *plugged)}:
         definitions[name]["properties"] |= {"base": BASE}
+    for kind, config in kinds["objective"].items():
+        if plugins.find(packages["objective"], kind).READS is not None:
+            definitions[where[config]]["properties"] |= {"reads": READS}
     run, evaluation = definitions[where[Run]]["properties"], definitions[where[Eval]]["properties"]
     run |= {"objective": plugin("objective"), "data": NAMES, "sweep": SWEEP}
     evaluation |= {"task": {"anyOf": [NAMES, plugin("tasks")]}, "name": PATTERN}
@@ -86,6 +89,7 @@ def schema(packages: dict[str, ModuleType]) -> Schema:
     }
 
 
+READS: Schema = {"type": "string", "description": "the run of the first stage that this objective reads"}
 SWEEP: Schema = {
     "type": "object",
     "description": "a run for each value of a key, as objective.mask.blocks; several keys are crossed",

@@ -45,6 +45,7 @@ def mistakes(schema: dict[str, Any], tree: dict[str, Any]) -> list[str]:
         ("runs.jepa.fit", lambda p: p["runs"]["jepa"]["fit"].update(lrr=1)),
         ("runs.jepa.fit.steps", lambda p: p["runs"]["jepa"]["fit"].update(steps="many")),
         ("runs.jepa.objective", lambda p: p["runs"]["jepa"]["objective"].update(maks={})),
+        ("runs.jepa.objective", lambda p: p["runs"]["jepa"]["objective"].update(reads="random_init")),
         ("runs.jepa.objective.kind", lambda p: p["runs"]["jepa"]["objective"].update(kind="scratch")),
         ("datasets.toys", lambda p: p["datasets"]["toys"].update(trian=5)),
         ("models.tiny", lambda p: p["models"]["tiny"].update(widht=5)),
@@ -66,6 +67,7 @@ def test_what_saves_writing_is_valid_too(schema: dict[str, Any], tiny: dict[str,
     tiny["tasks"] = {"near": {"kind": "knn"}, "nearer": {"base": "near", "k": [1]}}
     tiny["models"]["wide"] = {"base": "tiny", "width": 48}
     tiny["runs"]["more"] = {"base": "jepa", "sweep": {"objective.mask.blocks": [1, 2], "fit": {"short": {"steps": 1}}}}
+    tiny["runs"]["second"] = {"base": "jepa", "objective": {"kind": "point_bert", "reads": "more_blocks1_short"}}
     tiny["evals"]["all"] = {"task": ["near", "nearer"], "dataset": {"t": "toys"}, "name": "{task}_on_{dataset}"}
     tiny["evals"]["one"] = {"task": {"base": "near", "k": [3]}, "dataset": "toys"}
     tiny["execution"] |= {"loggers": ["tensorboard", {"kind": "wandb"}], "runs": {"jepa": {"log_every": 1}}}
