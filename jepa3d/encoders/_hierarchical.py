@@ -7,33 +7,24 @@ the blocks see these and no others; a coarse token that is visible has members t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from jepa3d.encoders.hierarchical import Config
-from jepa3d.nets.encoder import Encoder, Tokens, pooled
+from jepa3d.nets.encoder import LevelTokens, Pyramid, Tokens, pooled
 from jepa3d.nets.patches import Patches
 from jepa3d.nets.tokenizer import TwoStage, tokenizer
 from jepa3d.nets.transformer import Block, Mask, initialise
 from jepa3d.ops.geometry import gather, squared_distance
 from jepa3d.ops.masking import pack
 
-
-class LevelTokens(NamedTuple):
-    """What the blocks of one level made of its visible tokens, passed through the level's norm."""
-
-    tokens: Float[Tensor, "B L D"]
-    at: Int[Tensor, "B L"]  # their places among the level's patches
-    valid: Bool[Tensor, "B L"]  # which are no padding
-
-
 Seen = tuple[Bool[Tensor, "B _"], tuple[Int[Tensor, "B _"], Bool[Tensor, "B _"]]]  # of a level: which, and packed
 
 
-class Hierarchical(Encoder):
+class Hierarchical(Pyramid):
     """One position MLP, one stack of blocks and one LayerNorm a level; the norms are not between the levels."""
 
     config: Config
@@ -74,6 +65,10 @@ class Hierarchical(Encoder):
         return self.config.widths[-1]
 
     @property
+    def heads(self) -> int:
+        return self.config.heads
+
+    @property
     def features(self) -> int:
         return self.width * (2 if self.config.pool == "max_mean" else 1)
 
@@ -88,10 +83,12 @@ class Hierarchical(Encoder):
         return [Tokens(centres[level_of[layer]], tokens) for layer, tokens in zip(sorted(layers), kept, strict=True)]
 
     def visible(self, patches: Patches, seen: Sequence[Bool[Tensor, "B _"]]) -> list[LevelTokens]:
-        """The encoder over visible tokens only, `seen` [B, N] for each level; what each level's blocks made of them."""
         packed = [pack(chosen) for chosen in seen]
         kept = self._after(self.config.depths, patches, list(zip(seen, packed, strict=True)))
         return [LevelTokens(tokens, *places) for tokens, places in zip(kept, packed, strict=True)]
+
+    def norm_of(self, level: int) -> nn.Module:
+        return self.norms[level]
 
     def _after(
         self, layers: Sequence[int], patches: Patches, seen: Sequence[Seen] = ()

@@ -57,6 +57,10 @@ class Config(Model):
         return sum(self.blocks)
 
     @property
+    def pyramid(self) -> bool:
+        return True
+
+    @property
     def depths(self) -> tuple[int, ...]:
         """After the last block of each level."""
         return tuple(end - 1 for end in accumulate(self.blocks))

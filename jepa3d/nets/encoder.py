@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from jepa3d.nets.patches import Patches
@@ -114,6 +114,35 @@ class Separable(Encoder):
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B L D"]]:
         """As `trunk`; before the tokens, what the layers made of the [CLS] token. For models that have `cls`."""
         raise NotImplementedError
+
+
+class LevelTokens(NamedTuple):
+    """What the layers of one level made of its visible tokens, passed through the level's norm."""
+
+    tokens: Float[Tensor, "B L D"]
+    at: Int[Tensor, "B L"]  # their places among the level's patches
+    valid: Bool[Tensor, "B L"]  # which are no padding
+
+
+class Pyramid(Encoder):
+    """An encoder of several levels, which may be applied to visible tokens alone."""
+
+    @property
+    @abstractmethod
+    def heads(self) -> int:
+        """Attention heads of a layer."""
+
+    @abstractmethod
+    def visible(self, patches: Patches, seen: Sequence[Bool[Tensor, "B _"]]) -> list[LevelTokens]:
+        """The encoder over visible tokens only, `seen` [B, N] for each level; what each level's layers made of them.
+
+        From fine to coarse. A visible token of a coarser level has members that are visible, each visible one of a
+        finer level is one of theirs: `ops.masking.visible_levels`.
+        """
+
+    @abstractmethod
+    def norm_of(self, level: int) -> nn.Module:
+        """The norm of a level's tokens: who reads them trains it."""
 
 
 def pooled(tokens: Float[Tensor, "B N D"], how: str, cls: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B F"]:

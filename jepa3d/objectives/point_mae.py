@@ -18,6 +18,7 @@ from jepa3d.nets.decoder import Decoder, DecoderConfig
 from jepa3d.nets.encoder import Encoder, Separable
 from jepa3d.objectives._shared import masks
 from jepa3d.objectives._shared.masks import MaskConfig
+from jepa3d.objectives._shared.mean import mean_of_all
 from jepa3d.ops.geometry import chamfer, gather
 from jepa3d.ops.masking import pack
 from jepa3d.params import FrozenModel, Model
@@ -45,7 +46,7 @@ def unfit(settings: Config, model: Model) -> str | None:
 class Objective(Base):
     def __init__(self, settings: Config, setup: Setup) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.world = settings, setup.world
         encoder = build(setup.model)
         assert isinstance(encoder, Separable)
         self.encoder = encoder
@@ -74,5 +75,5 @@ class Objective(Base):
 
         rebuilt = self.head(decoded).unflatten(-1, (self.size, 3)).flatten(0, 1)
         distance = chamfer(rebuilt, gather(patches.groups, masked_at).flatten(0, 1), self.settings.loss == "cdl2")
-        kept = torch.where(masked_valid.flatten(), distance, 0.0)
-        return Loss(kept.sum() / masked_valid.sum(), {"mask_ratio": mask.target.float().mean()})
+        total = mean_of_all(distance[masked_valid.flatten()], self.world)
+        return Loss(total, {"mask_ratio": mask.target.float().mean()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,7 +22,7 @@ def inverse_distance(
     near = knn(centres, points, min(nearest, centres.shape[1]))
     weight = 1.0 / (squared_distance(points[:, :, None], gather(centres, near)) + EPSILON)
     weight = weight / weight.sum(-1, keepdim=True)
-    return torch.zeros(*points.shape[:2], centres.shape[1], device=points.device).scatter(-1, near, weight)
+    return weight.new_zeros(*points.shape[:2], centres.shape[1]).scatter(-1, near, weight)
 
 
 def propagate(

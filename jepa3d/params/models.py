@@ -146,6 +146,11 @@ class Model(FrozenModel):
         return False
 
     @property
+    def pyramid(self) -> bool:
+        """Whether its network is a `nets.encoder.Pyramid`: what objectives that mask several levels need."""
+        return False
+
+    @property
     def depths(self) -> tuple[int, ...]:
         """The layers (0-based) after which the prediction of points reads tokens, in ascending order."""
         return ()

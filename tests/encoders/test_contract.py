@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from jepa3d import encoders, load_encoder, plugins
 from jepa3d.encoders import build, transformer
-from jepa3d.nets.encoder import Encoder, Separable
+from jepa3d.nets.encoder import Encoder, Pyramid, Separable
 from jepa3d.nets.patches import Patches, patchify
 from jepa3d.params import Level, Model, Scheme, Tokenizer
 from jepa3d.params.validation import validate
@@ -61,6 +61,7 @@ def test_an_entry_describes_the_encoder_that_is_built_from_it(kind: str):
     assert config.kind == kind
     assert bool(config.layers) == any(parameter.requires_grad for parameter in net.parameters())
     assert isinstance(net, Separable) == config.separable
+    assert isinstance(net, Pyramid) == config.pyramid
     assert config.about
     assert config.widest >= 1
 

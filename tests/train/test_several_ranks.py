@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from jepa3d import pretrained
 from jepa3d.encoders import build, hierarchical, transformer
-from jepa3d.objectives import dvae, jepa, point_bert, supervised
+from jepa3d.objectives import dvae, jepa, point_bert, point_m2ae, point_mae, supervised
 from jepa3d.params import Augment, Execution, Fit, Jitter, Level, Objective, Run, Scheme, Tokenizer
 from jepa3d.results import store
 from jepa3d.tasks import Encoded, Result, finetune, part_seg
@@ -37,6 +37,8 @@ DROPPING = MODEL.model_copy(update={"dropout": 0.2, "attention_dropout": 0.1, "c
 PYRAMID = hierarchical.Config(
     widths=(8, 12), blocks=(1, 2), heads=2, drop_path=0.3, dropout=0.1, radius=(1.0, 2.0), tokenizer=MODEL.tokenizer
 )
+SIXTEEN = Scheme(levels=(Level(num=16, size=4),))
+THREE = PYRAMID.model_copy(update={"widths": (8, 12, 16), "blocks": (1, 1, 1), "radius": None})
 
 
 class Double(Stream):
@@ -68,6 +70,15 @@ def objective(kind: str, world: World, folder: Path) -> Base:
         return supervised.Objective(supervised.Config(), Setup(MODEL, classes=3)).double()
     if kind == "pyramid":
         return supervised.Objective(supervised.Config(), Setup(PYRAMID, classes=3)).double()
+    if kind == "point_mae":
+        uneven_mask = {"mask": {"blocks": 2, "block_scale": (0.1, 0.4)}, "decoder": {"depth": 1}}
+        settings = point_mae.Config.model_validate(uneven_mask)
+        return point_mae.Objective(
+            settings, Setup(MODEL, Scheme(levels=(Level(num=16, size=4),)), world=world)
+        ).double()
+    if kind == "point_m2ae":
+        half = point_m2ae.Config.model_validate({"mask": {"kind": "random", "ratio": 0.5}})
+        return point_m2ae.Objective(half, Setup(THREE, SIXTEEN, world=world)).double()
     uneven = {"mask": {"block_scale": (0.1, 0.2)}, "tokenize": "used"}
     options = uneven if kind in ("uneven", "dropping") else {}
     options |= {"predict": "per_block", "target_sees": "all"} if kind == "per_block" else {}
@@ -85,9 +96,13 @@ def training(folder: Path, kind: str, world: World, **options: Any) -> loop.Trai
     centre = np.tile(np.arange(0, 64, 4), (20, 1)).astype(np.uint16)
     neighbour = (centre[:, :, None] + np.arange(4)).astype(np.uint16)
     arrays = Arrays(points, centre, neighbour, random.integers(0, 3, 20))
-    if kind == "pyramid":
+    if kind in ("pyramid", "point_m2ae"):
         coarse = np.tile(np.arange(0, 16, 4), (20, 1)).astype(np.uint16)
         arrays = arrays._replace(above=(coarse, (coarse[:, :, None] + np.arange(4)).astype(np.uint16)))
+    if kind == "point_m2ae":  # of four patches, two or three are hidden
+        coarsest = np.tile(np.array([0, 2]), (20, 1)).astype(np.uint16)
+        above = (*arrays.above, coarsest, np.tile(np.array([[0, 1], [2, 2]]), (20, 1, 1)).astype(np.uint16))
+        arrays = arrays._replace(above=above)
     source = InMemory(arrays)
     augment = Augment(rotate="so3", scale=(0.8, 1.2), jitter=Jitter())
     stream = Double(source, Batching(settings.batch, augment, accumulate=settings.accumulate), 1, world=world)
@@ -125,6 +140,8 @@ CASES: dict[str, dict[str, Any]] = {
     "pyramid": {},
     "dvae": {},
     "point_bert": {},
+    "point_mae": {},
+    "point_m2ae": {},
     "accumulated": {"accumulate": 2},
 }
 
