@@ -266,6 +266,7 @@ class Tune(FrozenModel):
     which: Literal["context", "target"] = "context"  # the encoder that is trained on, or its EMA copy
     pool: Pool = "max_mean"  # with cls: a [CLS] token, drawn anew where pretraining had none
     hidden: tuple[PositiveInt, ...] = (256, 256)  # of the head, each with BatchNorm, ReLU, dropout; []: one layer
+    head_norm: bool = True  # false: no BatchNorm in the head
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0

@@ -1,8 +1,9 @@
 """Part segmentation: which part each point belongs to, the shape's category being given (ShapeNetPart's protocol).
 
 One training gives three choices of the epoch: `honest` (best instance mIoU on a held-out part of the train split; the
-headline), `last`, and `community` (best instance mIoU on the test split itself, as every peer chooses; marked so). One
-optimiser step a batch: five public repositories take two, and published numbers come from it.
+headline), `last`, and `community` (best instance mIoU on the test split itself, as every peer chooses; marked so). With
+nothing held out (`validation: 0`, as the peers train) the headline is that of the last epoch. One optimiser step a
+batch: five public repositories take two, and published numbers come from it.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
 NEEDS: Needs = "encoder"
 FIXED_POINTS = True
 BATCH = 32  # shapes that are scored at once
+HELD_OUT = "held_out_instance_miou"
 Rows = NDArray[np.int64]
 
 
 class Config(FrozenModel):
-    """`merge`: concat (Point-MAE) or mean (Point-JEPA) of the three depths. `validation`: the held-out share of train.
+    """`merge`: concat (Point-MAE) or mean (Point-JEPA) of the three depths. `category`: its embedding as it is, or with
+    the peers' BatchNorm and LeakyReLU. `validation`: the held-out share of train; 0: the last epoch is the headline.
+    `encoder_lr_scale`: the learning rate of pretrained parameters, as a share of the head's (section 8).
 
     `looks`: how many times, evenly over the training and once at its end, the held-out and the test shapes are scored;
     an epoch is chosen among these. `points`: how many of each shape's points the loss sees at a step, drawn anew each
@@ -50,10 +54,12 @@ class Config(FrozenModel):
 
     kind: Literal["part_seg"] = "part_seg"
     merge: Literal["concat", "mean"] = "concat"
+    category: Literal["plain", "normed"] = "plain"
     freeze: bool = False  # true: only the head is trained
+    encoder_lr_scale: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    validation: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    validation: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     looks: PositiveInt = 10
     points: PositiveInt | None = None
     compete: Literal["all", "category"] = "all"
@@ -84,13 +90,20 @@ def protocol(config: Config) -> str:
     trained = "frozen encoder, head trained" if config.freeze else "encoder and head trained end to end"
     points = "all points" if config.points is None else f"{config.points} points a shape"
     parts = "all parts" if config.compete == "all" else "the parts of the category"
+    rates = "" if config.freeze else f", pretrained parameters at {config.encoder_lr_scale:g} of it"
+    embedded = ", category through BatchNorm and LeakyReLU" * (config.category == "normed")
+    chosen = (
+        f"epoch chosen on a held-out {config.validation:.0%} of train (_last: the last epoch; "
+        if config.validation
+        else "trained on all of train, the last epoch counts ("
+    )
     return (
-        f"part segmentation; {trained}; features of three depths ({config.merge}), 3-NN propagation to the points of "
-        f"the patch scheme; loss over {points} and {parts}; AdamW {fit.lr:g}, weight decay {fit.weight_decay:g}, "
+        f"part segmentation; {trained}; features of three depths ({config.merge}{embedded}), 3-NN propagation to the "
+        f"points of the patch scheme; loss over {points} and {parts}; AdamW {fit.lr:g}{rates}, weight decay "
+        f"{fit.weight_decay:g}, "
         f"{length} of batch {fit.batch}, one optimiser step a batch; augmentation: {augmented_by(config.augment)}; the "
-        "category is given and only its parts compete, an absent part that is not predicted counts 1; epoch chosen on "
-        f"a held-out {config.validation:.0%} of train (_last: the last epoch; _community: the best on the test split, "
-        "as the peers choose)"
+        "category is given and only its parts compete, an absent part that is not predicted counts 1; "
+        f"{chosen}_community: the best on the test split, as the peers choose)"
     )
 
 
@@ -120,7 +133,7 @@ def _held_out(data: Labelled, fraction: float, seed: int) -> Bool[np.ndarray, "n
     labels = data.category[train]
     held = holdout(labels, fraction, seed)
     held &= np.isin(labels, labels[~held])
-    if not held.any():
+    if fraction and not held.any():
         raise Problem(
             f"the held-out part of {len(train)} train shapes is empty",
             f"validation: {fraction:g} of each class, and a class keeps its last shape for training",
@@ -135,6 +148,7 @@ def _objective(given: Encoded, config: Config, data: Labelled, fitted: Rows, wor
     import torch
 
     from jepa3d import pretrained
+    from jepa3d.train import tuning
     from jepa3d.train.segmentation import PartObjective, Segmenter
 
     loaded = pretrained.load(given.encoder)
@@ -147,10 +161,11 @@ def _objective(given: Encoded, config: Config, data: Labelled, fitted: Rows, wor
         )
     with torch.random.fork_rng(devices=[]):  # all of its weights are the saved ones
         net = pretrained.for_training(loaded, config.drop_path)
-    model = Segmenter(net, len(data.classes), len(data.names), config.merge, config.dropout)
+    model = Segmenter(net, len(data.classes), len(data.names), config.merge, config.dropout, config.category)
+    factors = tuning.lr_factors(net, config.encoder_lr_scale, 1.0) if given.run.pretrained else {}
     part, category = torch.from_numpy(data.part[fitted]), torch.from_numpy(data.category[fitted])
     allowed = _allowed(data) if config.compete == "category" else torch.ones_like(_allowed(data))
-    return PartObjective(model, part, category, allowed, config.points, config.freeze, world.mean)
+    return PartObjective(model, part, category, allowed, config.points, config.freeze, world.mean, factors)
 
 
 def _allowed(data: Labelled) -> Any:
@@ -188,12 +203,13 @@ def _train(
 
 def looks(curve: Path) -> list[dict[str, Any]]:
     """The rows of a curve that have scores."""
-    return [row for row in store.read_jsonl(curve) if "held_out_instance_miou" in row] if curve.exists() else []
+    return [row for row in store.read_jsonl(curve) if "test_instance_miou" in row] if curve.exists() else []
 
 
 @dataclass
 class Watch:
-    """Scores the held-out and the test shapes now and then; keeps the test predictions of the best held-out score.
+    """Scores the held-out and the test shapes now and then; keeps the test predictions of the best held-out score, or,
+    with nothing held out, of the last look.
 
     All ranks predict, the first one scores.
     """
@@ -212,13 +228,14 @@ class Watch:
 
         from jepa3d.train.part_labels import scores
 
-        predicted, held = self.predict(self.test), self.predict(self.held)
+        predicted = self.predict(self.test)
+        held = self.predict(self.held) if len(self.held) else None
         if not self.world.first:
             return {}
-        row = scores(self.data, self.held, held, "held_out")
+        row = {} if held is None else scores(self.data, self.held, held, "held_out")
         row |= scores(self.data, self.test, predicted, "test", self.leaked)
-        best = max((one["held_out_instance_miou"] for one in looks(self.state / "curve.jsonl")), default=-1.0)
-        if row["held_out_instance_miou"] > best:
+        best = max((one.get(HELD_OUT, -1.0) for one in looks(self.state / "curve.jsonl")), default=-1.0)
+        if held is None or row[HELD_OUT] > best:
             store.save_state(self._kept, {"predicted": torch.from_numpy(predicted)})
         return row
 
@@ -226,7 +243,7 @@ class Watch:
     def _kept(self) -> Path:
         return self.state / "honest.pt"
 
-    def honest(self) -> NDArray[np.int16]:
+    def headline(self) -> NDArray[np.int16]:
         """The test predictions at the chosen epoch."""
         predicted: NDArray[np.int16] = store.load_state(self._kept)["predicted"].numpy()
         return predicted
@@ -253,11 +270,14 @@ class Watch:
 
 
 def _result(data: Labelled, watch: Watch, rows: list[dict[str, Any]], fitted: Rows) -> Result:
-    """The chosen looks side by side; per category and shape by shape for the honest one."""
+    """The chosen looks side by side; per category and shape by shape for the headline's."""
     from jepa3d.train.part_labels import described, scores
 
+    honest: dict[Choice, dict[str, Any]] = (
+        {"honest": max(rows, key=lambda row: row[HELD_OUT])} if len(watch.held) else {}
+    )
     chosen: dict[Choice, dict[str, Any]] = {
-        "honest": max(rows, key=lambda row: row["held_out_instance_miou"]),
+        **honest,
         "last": rows[-1],
         "community": max(rows, key=lambda row: row["test_instance_miou"]),
     }
@@ -265,12 +285,14 @@ def _result(data: Labelled, watch: Watch, rows: list[dict[str, Any]], fitted: Ro
     majority = np.repeat(constant[data.category[watch.test]][:, None], data.part.shape[1], 1)
     base = scores(data, watch.test, majority, "majority")
     metrics: dict[str, Metric] = {}
+    main = next(iter(chosen))
     for choice, row in chosen.items():
-        metrics |= _chosen(row, choice, base)
-    metrics |= {"held_out_instance_miou": share(chosen["honest"]["held_out_instance_miou"], chosen="honest")}
+        metrics |= _chosen(row, choice, main, base)
+    if honest:
+        metrics |= {HELD_OUT: share(honest["honest"][HELD_OUT], chosen="honest")}
     metrics |= {"majority": share(base["majority_instance_miou"], encoder="none")}
     metrics |= {name: share(value, encoder="none") for name, value in base.items()}
-    predicted = watch.honest()
+    predicted = watch.headline()
     notes = [f"{data.unlabelled} shapes without part labels are left out"] * bool(data.unlabelled)
     if copies := int(watch.leaked[watch.test].sum()):
         notes.append(f"{copies} of {len(watch.test)} test shapes are train shapes too: _without_leaked leaves them out")
@@ -284,27 +306,27 @@ def _result(data: Labelled, watch: Watch, rows: list[dict[str, Any]], fitted: Ro
     return Result(metrics, None, tuple(notes), details)
 
 
-def _chosen(row: Mapping[str, float], choice: Choice, majority: Mapping[str, float]) -> dict[str, Metric]:
-    """The test scores of one look as the metrics of a choice of the epoch; the honest ones have the bare names."""
+def _chosen(row: Mapping[str, float], choice: Choice, main: Choice, majority: Mapping[str, float]) -> dict[str, Metric]:
+    """The test scores of one look as the metrics of a choice of the epoch; the main one's have the bare names."""
     metrics = {}
     for key, value in row.items():
-        name, honest = key.removeprefix("test_"), choice == "honest"
+        name, first = key.removeprefix("test_"), choice == main
         if name != key:
-            metrics[name if honest else f"{name}_{choice}"] = share(
+            metrics[name if first else f"{name}_{choice}"] = share(
                 value,
                 chance=majority.get(f"majority_{name}"),
                 chosen=choice,
-                of="" if honest else name,
-                per_shape="iou" if honest and name == "instance_miou" else None,
+                of="" if first else name,
+                per_shape="iou" if first and name == "instance_miou" else None,
             )
     return metrics
 
 
 def _look(row: Mapping[str, Any]) -> Look:
-    known = {"step", "held_out_instance_miou", "test_instance_miou", "steps_per_second"}
+    known = {"step", HELD_OUT, "test_instance_miou", "steps_per_second"}
     return Look(
         step=row["step"],
-        held_out=row["held_out_instance_miou"],
+        held_out=row.get(HELD_OUT),
         test=row["test_instance_miou"],
         more={key: value for key, value in row.items() if key not in known},
     )

@@ -8,7 +8,7 @@ the same function for a fraction of the products.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -24,7 +24,9 @@ from jepa3d.ops.propagate import inverse_distance
 from jepa3d.train.objective import Loss, Trainable
 
 CATEGORY = 64  # width of the category's embedding
+SLOPE = 0.2  # of the category's LeakyReLU
 Merge = Literal["concat", "mean"]
+OfCategory = Literal["plain", "normed"]
 
 
 def merged(found: list[Tokens], merge: Merge) -> list[Tokens]:
@@ -44,11 +46,18 @@ class Segmenter(nn.Module):
     """Encoder and head. The head's widths are the family's at D = 384 (1536, 1024, 512, 256) and scale with D.
 
     `merge`: the features of the depths are concatenated (Point-MAE) or averaged (Point-JEPA). Those of several levels
-    of patches are concatenated, each interpolated from the centres of its own level.
+    of patches are concatenated, each interpolated from the centres of its own level. `of_category`: the category's
+    embedding as it is, or through BatchNorm and LeakyReLU, as the family's.
     """
 
     def __init__(
-        self, encoder: Encoder, classes: int, parts: int, merge: Merge = "concat", dropout: float = 0.5
+        self,
+        encoder: Encoder,
+        classes: int,
+        parts: int,
+        merge: Merge = "concat",
+        dropout: float = 0.5,
+        of_category: OfCategory = "plain",
     ) -> None:
         super().__init__()
         width = encoder.width
@@ -57,6 +66,7 @@ class Segmenter(nn.Module):
         merged = sum(encoder.config.depth_widths) if merge == "concat" else width
         wide, deep, first, second = (width * 4, width * 8 // 3, width * 4 // 3, width * 2 // 3)
         self.category = nn.Embedding(classes, CATEGORY)  # a linear layer on the one-hot category
+        self.category_norm = nn.BatchNorm1d(CATEGORY) if of_category == "normed" else None
         self.lift = nn.Linear(merged, wide, bias=False)  # with `lift_xyz`: one layer on [interpolated feature, point]
         self.lift_xyz = nn.Linear(3, wide, bias=False)
         self.lift_norm = nn.BatchNorm1d(wide)
@@ -76,7 +86,7 @@ class Segmenter(nn.Module):
         """Logits of every part at any points, such as the cloud's; the shape's category is given, as the field does."""
         levels = merged(self.encoder.tokens_at(patches, self.layers), self.merge)
         every = [tokens for _, tokens in levels]
-        shape = torch.cat([*(x.amax(1) for x in every), *(x.mean(1) for x in every), self.category(category)], -1)
+        shape = torch.cat([*(x.amax(1) for x in every), *(x.mean(1) for x in every), self._of(category)], -1)
         lifts = self.lift.weight.split([tokens.shape[-1] for tokens in every], 1)
         interpolated = [
             inverse_distance(points, at) @ F.linear(tokens, lift)
@@ -88,6 +98,10 @@ class Segmenter(nn.Module):
         x = self.of_point(_normed(x, self.deep_norm)) + self.of_shape(shape)[:, None]
         x = self.second(self.dropout(_normed(x, self.first_norm)))
         return self.out(_normed(x, self.second_norm))
+
+    def _of(self, category: Int[Tensor, " B"]) -> Float[Tensor, "B C"]:
+        found: Tensor = self.category(category)
+        return found if self.category_norm is None else F.leaky_relu(self.category_norm(found), SLOPE)
 
 
 def _normed(x: Float[Tensor, "B P C"], norm: nn.BatchNorm1d) -> Float[Tensor, "B P C"]:
@@ -111,6 +125,7 @@ class PartObjective(Trainable):
     `allowed` says which parts compete in each category; the loss is over all parts where it is all true, as the peers'
     is. `points`: how many of each shape's points, drawn anew for each step, the loss sees (None: all). `frozen`: the
     encoder gets no gradient and stays in evaluation mode. `mean` of a number over the ranks that share a batch.
+    `factors`: those of the learning rate, by the encoder's parameters; none: all have one rate.
     """
 
     part: Tensor
@@ -126,12 +141,17 @@ class PartObjective(Trainable):
         points: int | None,
         frozen: bool,
         mean: Callable[[Tensor], Tensor] = lambda number: number,
+        factors: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
+        self.factors = {f"model.encoder.{name}": factor for name, factor in (factors or {}).items()}
         self.model, self.points, self.frozen, self.mean = model, points, frozen, mean
         for name, table in (("part", part), ("category", category), ("allowed", allowed)):
             self.register_buffer(name, table, persistent=False)
         model.encoder.requires_grad_(not frozen)
+
+    def lr_factors(self) -> Mapping[str, float]:
+        return self.factors
 
     def train(self, mode: bool = True) -> PartObjective:
         super().train(mode)

@@ -135,7 +135,7 @@ def classifier(weights: Path, model: Model, settings: Tune, classes: int, seed: 
         kept = loaded.module.state_dict().keys()
         every = lr_factors(net, settings.encoder_lr_scale, settings.layer_decay)
         factors = {name: factor for name, factor in every.items() if name in kept}
-    return Start(Classifier(net, settings.hidden, classes, settings.dropout), factors)
+    return Start(Classifier(net, settings.hidden, classes, settings.dropout, settings.head_norm), factors)
 
 
 def lr_factors(net: Encoder, scale: float, decay: float) -> dict[str, float]:

@@ -20,7 +20,7 @@ from jepa3d.stages.patchify import levels
 from jepa3d.tasks import Encoded, Result, part_seg
 from jepa3d.tasks._shared.splits import holdout
 from jepa3d.tasks.part_seg import Config
-from jepa3d.train import loop, part_labels
+from jepa3d.train import distributed, loop, part_labels
 
 MODEL = transformer.Config(width=24, depth=1, heads=2, tokenizer=Tokenizer(widths=(8, 16, 16)))
 SCHEME = Scheme(points=64, levels=(Level(num=8, size=8),))
@@ -166,6 +166,34 @@ def test_the_epoch_is_chosen_on_the_held_out_part_and_the_community_chooses_on_t
     assert metrics["instance_miou_last"] == curve.looks[-1].test
     assert metrics["instance_miou_community"] == max(look.test for look in curve.looks)
     assert curve.looks[-1].more["test_class_miou"] == metrics["class_miou_last"]
+
+
+def test_with_nothing_held_out_all_of_train_is_trained_on_and_the_last_epoch_counts(given: Encoded):
+    result = part_seg.evaluate(given, quick(8, validation=0.0), seed=3)
+    curve, metrics = result.details.curve, result.values
+    assert (curve.chosen["last"], "honest" in curve.chosen) == (8, False)
+    assert [look.held_out for look in curve.looks] == [None] * 4
+    assert metrics["instance_miou"] == curve.looks[-1].test
+    assert metrics["instance_miou_community"] == max(look.test for look in curve.looks)
+    assert metrics["instance_miou"] == pytest.approx(np.mean(result.details.per_shape.scores["iou"]), abs=1e-4)
+    assert "held_out_instance_miou" not in metrics
+    assert "all of train, the last epoch counts" in part_seg.protocol(quick(validation=0.0))
+
+
+def test_pretrained_parameters_have_a_lower_rate_and_an_untrained_encoders_the_heads(given: Encoded):
+    """Section 8. An encoder at a rate of nearly nothing hardly moves."""
+    trained = given._replace(run=RUN.model_copy(update={"fit": Fit(steps=5)}))
+    data = part_labels.load(given.canonical, given.patches)
+    fitted = np.flatnonzero(~data.test)
+    rates = {}
+    for name, one in (("trained", trained), ("random", given)):
+        made = part_seg._objective(one, quick(encoder_lr_scale=0.25), data, fitted, distributed.ALONE)
+        rates[name] = made.lr_factors()
+        assert rates[name].keys() <= dict(made.named_parameters()).keys()
+    assert set(rates["trained"].values()) == {0.25}
+    assert {name.split(".")[1] for name in rates["trained"]} == {"encoder"}
+    assert rates["random"] == {}
+    assert "pretrained parameters at 0.25 of it" in part_seg.protocol(quick(encoder_lr_scale=0.25))
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -20,6 +20,10 @@ def test_the_head_is_the_communitys():
     assert layers[3].drop == 0.5
 
 
+def test_point_berts_head_has_no_batch_norm():
+    assert [type(layer) for layer in head(768, (256,), 40, 0.5, norm=False)] == [nn.Linear, nn.ReLU, Dropout, nn.Linear]
+
+
 def test_without_hidden_layers_the_head_is_linear():
     [layer] = head(10, (), 3, 0.5)
     assert tuple(layer.weight.shape) == (3, 10)

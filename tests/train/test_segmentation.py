@@ -47,9 +47,10 @@ def test_the_last_depth_is_the_encoders_own_output(position_at: str):
 
 
 @pytest.mark.parametrize("merge", ["concat", "mean"])
-def test_linear_layers_before_the_repetition_are_the_published_ones_after_it(merge: str):
+@pytest.mark.parametrize("of_category", ["plain", "normed"])
+def test_linear_layers_before_the_repetition_are_the_published_ones_after_it(merge: str, of_category: str):
     """The head written out as it is published: interpolate, put the point and the shape beside it, then the layers."""
-    net = segmenter(merge=merge).eval()
+    net = segmenter(merge=merge, of_category=of_category).eval()
     patches, category = cloud(), torch.tensor([0, 1, 2, 0])
     found = [tokens for _, tokens in net.encoder.tokens_at(patches, net.layers)]
     tokens = torch.cat(found, -1) if merge == "concat" else sum(found) / 3
@@ -58,7 +59,13 @@ def test_linear_layers_before_the_repetition_are_the_published_ones_after_it(mer
     for norm, layer in ((net.lift_norm, net.deep), (net.deep_norm, None)):
         x = F.relu(norm(x.flatten(0, 1))).view(x.shape)
         x = x if layer is None else layer(x)
-    shape = torch.cat([tokens.amax(1), tokens.mean(1), net.category.weight[category]], -1)
+    embedded = net.category.weight[category]
+    if of_category == "normed":
+        norm = net.category_norm
+        norm.running_mean.uniform_(-1, 1)
+        embedded = (embedded - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+        embedded = torch.where(embedded > 0, embedded, 0.2 * embedded)
+    shape = torch.cat([tokens.amax(1), tokens.mean(1), embedded], -1)
     x = torch.cat([shape[:, None].expand(-1, x.shape[1], -1), x], -1)
     x = x @ torch.cat([net.of_shape.weight, net.of_point.weight], 1).T
     x = F.relu(net.first_norm(x.flatten(0, 1))).view(x.shape)

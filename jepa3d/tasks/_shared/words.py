@@ -19,12 +19,13 @@ def tuned_by(settings: Tune) -> str:
     fit, encoder = settings.fit, "EMA encoder" if settings.which == "target" else "encoder"
     layers = "-".join(map(str, settings.hidden))
     tokens = "tokens" if "cls" in settings.pool else "patch tokens"
+    between = f", dropout {settings.dropout:g}{'' if settings.head_norm else ', no BatchNorm'}"
     decay = f", layer decay {settings.layer_decay:g}" if settings.layer_decay < 1.0 else ""
     length = f"{fit.steps} steps" if fit.steps is not None else f"{fit.epochs} epochs"
     warmup = f"{fit.warmup_steps} steps" if fit.warmup_steps else f"{fit.warmup_epochs or 0:g} epochs"
     return (
         f"{encoder}, head on {settings.pool} of the {tokens} ({layers + '-' if layers else 'linear, '}classes"
-        f"{f', dropout {settings.dropout:g}' if layers else ''}); AdamW {fit.lr:g}, pretrained parameters at "
+        f"{between if layers else ''}); AdamW {fit.lr:g}, pretrained parameters at "
         f"{settings.encoder_lr_scale:g} of it{decay}, weight decay {fit.weight_decay:g}, {length} of batch "
         f"{fit.batch}, warm-up {warmup}, cosine, clip {fit.clip or 'none'}; drop path {settings.drop_path:g}, label "
         f"smoothing {settings.smoothing:g}; augmentation: {augmented_by(settings.augment)}"
