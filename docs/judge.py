@@ -7,8 +7,10 @@ python docs/judge.py --check    exit code 1 where one is not what would be writt
 
 from __future__ import annotations
 
+import csv
 import math
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,12 +19,18 @@ from scipy.stats import t as student
 
 from jepa3d.ops.power import design_effect, disagreement_std, seeds_needed
 from jepa3d.ops.statistics import Interval
-from jepa3d.report import published, recipes
+from jepa3d.report import claims, published, recipes
 from jepa3d.report.grid import grid, markdown
 from jepa3d.report.published import BENCHMARKS, DOCUMENT, OURS, Published, spread_of
 from jepa3d.report.tables import exact, judge
 
 DOCS = Path(__file__).parent
+COMMITTED = DOCS.parent / "results" / "plots" / "claims.csv"
+NAMED = {  # the runs of claims.yaml
+    "document": "3D-JEPA as the design document has it",
+    "literal": "3D-JEPA as the design document has it (`objective.mask.fill: literal`)",
+    "exact": "3D-JEPA as the design document has it, with `objective.mask.fill: exact`",
+}
 STEPS = np.arange(85.0, 89.01, 0.25)
 SEEDS = (1, 3, 5, 10)
 POINTS = (0.5, 1.0, 1.6)
@@ -76,6 +84,23 @@ own, and of {clustered} if the crops of an object correlate by {alike}. The tabl
 Bootstraps of the report draw whole objects where a data set knows them.
 """
 
+CLAIMS = """# Claims, and what would decide them
+
+This page is written by `make docs` from `jepa3d/report/claims.yaml` and, where it is committed, the ledger of the last
+report, `results/plots/claims.csv`; a test holds that it is current. The report of every study begins with the same
+ledger for that study.
+
+A claim was written down before it was run. Its evidence is a pair of runs that a study may have, by what they are and
+not by their names, and the first kind of evaluation in the claim's list that the study has for this pair. The verdict
+comes from the paired difference over seeds and test shapes, with Holm's correction over all deciding lines of the
+ledger: **supported** or **contradicted** where p < 0.05, **not decided** where it is not or where lines disagree, **not
+run** where the study has no such pair. A single seed decides nothing. Differences are in points of percent.
+
+{summary}
+
+{claims}
+"""
+
 
 def main() -> int:
     pages = drawn()
@@ -88,7 +113,58 @@ def main() -> int:
 
 def drawn() -> dict[str, str]:
     """The pages as they should be."""
-    return {"verdicts.md": verdicts()}
+    return {"verdicts.md": verdicts(), "claims.md": ledger()}
+
+
+# ---- claims
+
+
+def ledger() -> str:
+    found = committed()
+    of = {claim.name: [row for row in found if row["claim"] == claim.name] for claim in claims.CLAIMS}
+    head = ["claim", "source", *(["verdict of the committed report"] if found else [])]
+    rows = [[claim.title, claim.source, *([verdict_of(of[claim.name])] if found else [])] for claim in claims.CLAIMS]
+    texts = (section(claim, of[claim.name]) for claim in claims.CLAIMS)
+    return CLAIMS.format(summary=markdown(grid(head, rows)), claims="\n\n".join(texts))
+
+
+def committed() -> list[dict[str, str]]:
+    """The ledger of the last committed report; [] where there is none."""
+    return list(csv.DictReader(COMMITTED.read_text(encoding="utf-8").splitlines())) if COMMITTED.exists() else []
+
+
+def verdict_of(rows: list[dict[str, str]]) -> str:
+    return rows[0]["verdict"] if rows else "not run"
+
+
+def section(claim: claims.Claim, rows: list[dict[str, str]]) -> str:
+    """One claim: hypothesis, what decides, and the committed evidence."""
+    equal = "everything else" if claim.same == "all" else ", ".join(f"`{key}`" for key in claim.same)
+    than = "; minus the same difference on " + " or else ".join(map(keys, claim.than)) if claim.than else ""
+    lines = [
+        f"## {claim.title}\n",
+        textwrap.fill(f"{claim.hypothesis} Source: {claim.source}.", 120) + "\n",
+        f"- supported where {claim.supports}; contradicted where {claim.contradicts}",
+        f"- pair: {keys(claim.a)} against {keys(claim.b)}; equal in {equal}",
+        f"- evaluation: {', or else '.join(map(keys, claim.evidence))}{than}",
+    ]
+    for row in rows:
+        if row["points"]:
+            between = f" ({row['low']} to {row['high']}, p = {row['p_corrected'] or row['p']})" if row["low"] else ""
+            decides = "" if row["decides"] == "1" else "; does not decide"
+            seeds = f"{row['seeds']} seed{'s' * (row['seeds'] != '1')}"
+            lines.append(
+                f"- found: {row['a']} − {row['b']} on {row['evaluation']}: {row['points']}{between}, {seeds}{decides}"
+            )
+    return "\n".join(lines)
+
+
+def keys(found: claims.Keys) -> str:
+    """Dotted keys and values as code; those of the document's run by their name."""
+    for name, run in claims.RUNS.items():
+        if found == run:
+            return NAMED[name]
+    return " and ".join(f"`{key}: {value}`" for key, value in found.items())
 
 
 # ---- verdicts

@@ -14,7 +14,7 @@ from jepa3d.cli import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/cluster.md", "docs/method.md", "docs/versioning.md", "docs/datasets.md"]
-PAGES += ["docs/architecture.md", "docs/verdicts.md"]
+PAGES += ["docs/architecture.md", "docs/verdicts.md", "docs/claims.md"]
 COMMANDS = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 

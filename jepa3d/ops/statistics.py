@@ -51,6 +51,14 @@ class Difference(NamedTuple):
     objects: int  # that the shapes are of; as many as shapes where each is an object of its own
 
 
+class Scores(NamedTuple):
+    """A difference of two runs as it was measured."""
+
+    by_seed: Float[np.ndarray, "s"]
+    by_shape: Float[np.ndarray, "n"]  # of each test shape, mean over the seeds; empty where a task has no such number
+    objects: Shaped[np.ndarray, "n"] | None = None  # which object each test shape is of
+
+
 def paired_p(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], seed: int, draws: int = 10_000) -> float:
     """Two-sided p of the sign-flip test: could `a - b`, pair by pair, as well have had the other signs?
 
@@ -73,34 +81,49 @@ def paired_p(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], seed: int, dr
     return (as_large + 1) / (draws + 1)  # the observed pattern is one of them
 
 
-def paired_difference(
-    by_seed: Float[np.ndarray, "s"],
-    by_shape: Float[np.ndarray, "n"],
-    seed: int,
-    objects: Shaped[np.ndarray, "n"] | None = None,
-    draws: int = 10_000,
-    against: float = 0.0,
-) -> Difference:
-    """`a` against `b`, pair by pair.
+def paired_difference(of: Scores, seed: int, draws: int = 10_000, against: float = 0.0) -> Difference:
+    """`a` against `b`, pair by pair. `against`: the difference that p asks about.
 
-    `by_seed`: the difference of each seed. `by_shape`: that of each test shape, mean over the seeds; empty where a task
-    has no number per shape. `objects`: which object each test shape is of. `against`: the difference that p asks about.
-    Raises ValueError where the two disagree about their mean, which a pairing of other shapes would cause.
-    """
-    mean, _ = mean_std(by_seed)
-    if len(by_shape) and abs(float(np.mean(by_shape)) - mean) > 1e-4:  # scores of single shapes are stored rounded
-        raise ValueError(f"the mean over the seeds is {mean:.6g}, over the shapes {np.mean(by_shape):.6g}")
-    moved = _deviations(*_hashable(by_shape, objects), tuple(map(float, by_seed)), seed, draws)
-    low, high = np.quantile(moved, [0.025, 0.975])
-    p = p_shapes = None
-    if len(by_seed) > 1:
-        p = float((np.abs(moved) >= abs(mean - against) * (1 - 1e-12)).sum() + 1) / (draws + 1)
-    count = len(by_shape)
+    Raises ValueError where seeds and shapes disagree about their mean, as a pairing of other shapes would."""
+    moved, count = _moved(of, seed, draws), len(of.by_shape)
+    p_shapes = None
     if count:
-        sums, _ = _by_object(by_shape, objects)
+        sums, _ = _by_object(of.by_shape, of.objects)
         count = len(sums)
         p_shapes = paired_p(sums, np.zeros(count), seed, draws)
-    return Difference(mean, mean + float(low), mean + float(high), p, p_shapes, len(by_seed), len(by_shape), count)
+    return _difference(of.by_seed, moved, against)._replace(p_shapes=p_shapes, shapes=len(of.by_shape), objects=count)
+
+
+def difference_of_differences(
+    first: Scores, second: Scores, seed: int, against: float = 0.0, draws: int = 10_000
+) -> Difference:
+    """By how much one difference is larger than another, of the same seeds and of other test shapes."""
+    by_seed = first.by_seed - second.by_seed
+    here, there = (
+        _deviations(*_hashable(of.by_shape, of.objects), (), seed + number, draws)
+        for number, of in enumerate((first, second))
+    )
+    moved = here - there + _deviations((), (), tuple(map(float, by_seed)), seed + 2, draws)
+    counts = [len(of.by_shape) for of in (first, second)]
+    objects = [len(_by_object(of.by_shape, of.objects)[0]) for of in (first, second)]
+    return _difference(by_seed, moved, against)._replace(shapes=sum(counts), objects=sum(objects))
+
+
+def _moved(of: Scores, seed: int, draws: int) -> Float[np.ndarray, "draws"]:
+    mean, _ = mean_std(of.by_seed)
+    if len(of.by_shape) and abs(float(np.mean(of.by_shape)) - mean) > 1e-4:  # single scores are stored rounded
+        raise ValueError(f"the mean over the seeds is {mean:.6g}, over the shapes {np.mean(of.by_shape):.6g}")
+    return _deviations(*_hashable(of.by_shape, of.objects), tuple(map(float, of.by_seed)), seed, draws)
+
+
+def _difference(by_seed: Float[np.ndarray, "s"], moved: Float[np.ndarray, "draws"], against: float) -> Difference:
+    mean, _ = mean_std(by_seed)
+    low, high = np.quantile(moved, [0.025, 0.975])
+    p = None
+    if len(by_seed) > 1:
+        as_large = (np.abs(moved) >= abs(mean - against) * (1 - 1e-12)).sum()
+        p = float(as_large + 1) / (len(moved) + 1)
+    return Difference(mean, mean + float(low), mean + float(high), p, None, len(by_seed), 0, 0)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -168,8 +191,8 @@ def _deviations(
         pairs, counts = np.unique(np.stack([sums, sizes], 1), axis=0, return_counts=True)
         pairs[:, 0] -= pairs[:, 1] * (pairs[:, 0] @ counts / (pairs[:, 1] @ counts))
         moved += resampled_means(pairs, counts, draws, random)
-    _, std = mean_std(by_seed)
-    if len(by_seed) > 1 and std > 0:
+    std = mean_std(by_seed)[1] if len(by_seed) > 1 else 0.0
+    if std > 0:
         moved += std / math.sqrt(len(by_seed)) * random.standard_t(len(by_seed) - 1, draws)
     moved.setflags(write=False)  # it is shared
     return moved

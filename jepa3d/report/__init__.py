@@ -2,6 +2,8 @@
 
 study.py     every file of the chosen study, read once
 numbers.py   mean, spread, and what can be told apart; metrics.json
+paired.py    two runs against each other: what every "better" rests on
+claims.py    what is claimed (claims.yaml), and what the study says about it; ledger.py prints it
 results.py   the study's own tables
 tables.py    the document's: ours beside what was published (published.yaml), where a recipe (recipes.py) is met
 details.py   folds, fine-tunings, robustness, segmented shapes; training.py, maps.py, shapes.py likewise

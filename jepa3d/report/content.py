@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jepa3d.params import Params
-from jepa3d.report import details, paired, results, training
+from jepa3d.report import claims, details, paired, results, training
 from jepa3d.report.ablations import Ablation, ablations
 from jepa3d.report.maps import Map, maps
 from jepa3d.report.study import Study
@@ -15,6 +15,7 @@ from jepa3d.report.tables import NearMiss, Table, near_misses, tables
 class Content(NamedTuple):
     params: Params
     study: Study
+    ledger: list[claims.Judged]  # the claims and what the study says about each
     groups: list[results.Group]  # the study's own result tables, one for each data set
     tables: list[Table]  # the document's
     ablations: list[Ablation]
@@ -33,6 +34,7 @@ def content(params: Params, study: Study) -> Content:
     return Content(
         params,
         study,
+        claims.ledger(params, study),
         results.groups(params, study, pairs),
         tables(params, study),
         ablations(params, study),

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 COLOURS = {"best": "bold green", "tied": "green", "reproduced": "green", "above": "blue", "below": "yellow",
-           "inconclusive": "yellow", "not-run": "dim", "gap": "dim"}  # fmt: skip
+           "inconclusive": "yellow", "supported": "green", "contradicted": "red", "not-decided": "yellow",
+           "not-run": "dim", "gap": "dim"}  # fmt: skip
 
 
 class Bit(NamedTuple):

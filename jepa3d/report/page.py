@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from jepa3d import __version__
 from jepa3d.params import Params
-from jepa3d.report import document, numbers, results, tables
+from jepa3d.report import document, ledger, numbers, results, tables
 from jepa3d.report.card import Card
 from jepa3d.report.content import Content
 from jepa3d.report.details import Curves
@@ -54,6 +54,9 @@ def render(found: Content, pictures: Pictures, model_card: Card | None) -> str:
         codes=codes(study),
         fingerprint=fingerprint(study),
         ragged=any(len(study.seeds_of(run, name)) < len(study.seeds) for run in study.runs for name in study.evals),
+        headline=ledger.headline(found.ledger),
+        ledger=ledger.ledger_grid(found.ledger),
+        not_run_claims=ledger.not_run_grid(found.ledger),
         result_grids=[results.result_grid(params, group) for group in found.groups],
         chosen=results.chosen_epochs(study),
         paired=results.paired_grid(found.paired, study),

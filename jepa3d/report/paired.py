@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from jepa3d.ops.statistics import LEVEL, Difference, holm, paired_difference
+from jepa3d.ops.statistics import LEVEL, Difference, Scores, difference_of_differences, holm, paired_difference
 from jepa3d.report import numbers
 from jepa3d.report.study import Study
 from jepa3d.results.finding import Finding
@@ -29,22 +29,35 @@ class Pair(NamedTuple):
 
 
 def difference(a: Mapping[int, Finding], b: Mapping[int, Finding], metric: str, against: float = 0.0) -> Difference:
-    """`a` - `b` over the seeds that both have, of one metric, in its unit.
+    """`a` - `b` over the seeds that both have, of one metric, in its unit; p is of no difference from `against`.
 
     The test shapes count where each seed of both has a score for each of the same shapes (right or wrong, an IoU);
     else the seeds alone, whose spread then holds that of the shapes (few-shot folds). Raises ValueError where the
     two have no seed in common.
     """
-    seeds = sorted(set(a) & set(b))
+    return paired_difference(scores(a, b, metric, sorted(set(a) & set(b))), 0, against=against)
+
+
+def scores(a: Mapping[int, Finding], b: Mapping[int, Finding], metric: str, seeds: Sequence[int]) -> Scores:
+    """`a` - `b` of these seeds. Raises ValueError where there are none."""
     if not seeds:
         raise ValueError("no seed in common")
     one, two = [a[seed] for seed in seeds], [b[seed] for seed in seeds]
     by_seed = np.array([x.metrics[metric].value - y.metrics[metric].value for x, y in zip(one, two, strict=True)])
-    by_shape, objects = np.empty(0), None
-    scores = [numbers.shape_scores(of, metric) for of in (one, two)]
-    if scores[0] is not None and scores[1] is not None and one[0].scored_ids(metric) == two[0].scored_ids(metric):
-        by_shape, objects = scores[0] - scores[1], one[0].scored_objects(metric)
-    return paired_difference(by_seed, by_shape, 0, objects, against=against)
+    of = [numbers.shape_scores(each, metric) for each in (one, two)]
+    if of[0] is not None and of[1] is not None and one[0].scored_ids(metric) == two[0].scored_ids(metric):
+        return Scores(by_seed, of[0] - of[1], one[0].scored_objects(metric))
+    return Scores(by_seed, np.empty(0), None)
+
+
+def gap(study: Study, a: str, b: str, here: str, there: str, against: float = 0.0) -> Difference:
+    """By how much `a` - `b` is larger under one evaluation than under another, of other test shapes."""
+    outcomes = study.outcomes
+    seeds = sorted(set.intersection(*(set(outcomes[run][name]) for run in (a, b) for name in (here, there))))
+    first, second = (
+        scores(outcomes[a][name], outcomes[b][name], study.first(name).headline, seeds) for name in (here, there)
+    )
+    return difference_of_differences(first, second, 0, against)
 
 
 def pairs(study: Study) -> dict[str, list[Pair]]:

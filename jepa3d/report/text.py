@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from jepa3d.report import ledger
 from jepa3d.report.content import Content
 from jepa3d.report.document import ablation_grid, document_grid
 from jepa3d.report.grid import markdown, terminal
@@ -28,6 +29,9 @@ def markdown_file(found: Content) -> str:
         study.about,
         "Mean ± sample standard deviation over n seeds; shares in percent.",
     ]
+    parts += ["## What is claimed", *ledger.headline(found.ledger)]
+    if (claimed := ledger.ledger_grid(found.ledger)).rows:
+        parts += [markdown(claimed)]
     for group in found.groups:
         parts += [f"## On {group.dataset}", markdown(result_grid(found.params, group))]
         parts += ["–: not part of this study."] * group.gaps
@@ -51,6 +55,8 @@ def show(found: Content, console: Console | None = None) -> None:
     def protocol(name: str, text: str) -> None:
         console.print(f"  {name}: {text}", style="dim", highlight=False, markup=False)
 
+    for sentence in ledger.headline(found.ledger):
+        console.print(sentence, highlight=False, markup=False)
     for group in found.groups:
         title = f"On {group.dataset}, mean ± std over the seeds; shares in %"
         console.print(terminal(result_grid(found.params, group), title))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from jepa3d.graph import Graph
 from jepa3d.layout import Layout
 from jepa3d.params import Params
-from jepa3d.report import card, numbers, page, pictures, shapes, sources, text
+from jepa3d.report import card, ledger, numbers, page, pictures, shapes, sources, text
 from jepa3d.report import study as studies
 from jepa3d.report.content import Content, content
 from jepa3d.report.grid import csv_file
@@ -20,8 +20,8 @@ from jepa3d.results import store
 
 PLOTS = (
     "results.csv", "results.png", "results.svg", "curves.png", "confusion.png", "predictions.csv", "map.png",
-    "masks.png", "tokens.png", "tables.md", "tables.csv", "paired.csv", "folds.png", "robustness.png", "tuning.png",
-    "parts.png", "scores.csv", "curves.csv",
+    "masks.png", "tokens.png", "tables.md", "tables.csv", "claims.csv", "paired.csv", "folds.png", "robustness.png",
+    "tuning.png", "parts.png", "scores.csv", "curves.csv",
 )  # fmt: skip
 
 
@@ -73,6 +73,7 @@ def plots(found: Content, drawn: Pictures) -> dict[str, bytes]:
     files = {"results.csv": csv_file(results_csv(study)), "tables.md": text.markdown_file(found).encode()}
     files |= {"tables.csv": csv_file(text.csv_rows(found.tables))}
     files |= {"scores.csv": csv_file(sources.scores(study)), "curves.csv": csv_file(sources.curves(study))}
+    files |= {"claims.csv": csv_file(ledger.csv_rows(found.ledger))}
     if found.paired:
         files["paired.csv"] = csv_file(paired_csv(found))
     charts = [column.panel for group in found.groups for column in group.columns]

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from jepa3d.ops.power import design_effect, disagreement_std, power, seeds_needed
-from jepa3d.ops.statistics import hierarchical_interval, paired_difference
+from jepa3d.ops.statistics import Scores, hierarchical_interval, paired_difference
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 20])
@@ -41,7 +41,7 @@ def test_simulated_studies_are_decided_as_often_as_it_says():
         shapes = random.normal(0, 0.3 * 10, 100)  # its mean has a standard deviation of .3
         seeds = 1.0 + shapes.mean() + random.normal(0, 0.3 * 2**0.5, 5)
         by_shape = shapes - shapes.mean() + seeds.mean()
-        p = paired_difference(seeds, by_shape, trial, draws=300).p
+        p = paired_difference(Scores(seeds, by_shape), trial, draws=300).p
         assert p is not None
         found += p < 0.05
     assert found / 150 == pytest.approx(power(1.0, 5, 0.3, 0.3), abs=0.1)

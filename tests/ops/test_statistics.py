@@ -8,7 +8,9 @@ from hypothesis import given, strategies
 from scipy import stats
 
 from jepa3d.ops.statistics import (
+    Scores,
     binomial_std,
+    difference_of_differences,
     hierarchical_interval,
     holm,
     paired_difference,
@@ -39,8 +41,8 @@ def test_many_pairs_are_tested_by_random_patterns():
 def test_the_order_of_the_methods_turns_the_difference_only():
     random = np.random.default_rng(2)
     shapes, seeds = random.normal(size=40) + 0.5, np.array([-0.1, 0.0, 0.1])
-    one = paired_difference(shapes.mean() + seeds, shapes, seed=0)
-    two = paired_difference(-shapes.mean() - seeds, -shapes, seed=0)
+    one = paired_difference(Scores(shapes.mean() + seeds, shapes), seed=0)
+    two = paired_difference(Scores(-shapes.mean() - seeds, -shapes), seed=0)
     assert one.mean == -two.mean == pytest.approx(shapes.mean())
     assert one.low == pytest.approx(-two.high, abs=0.05)
     assert one.p == pytest.approx(two.p, abs=0.01)
@@ -49,14 +51,14 @@ def test_the_order_of_the_methods_turns_the_difference_only():
 
 def test_seeds_alone_are_students_paired_test():
     a, b = np.array([0.80, 0.83, 0.87, 0.90]), np.array([0.75, 0.80, 0.79, 0.81])
-    found = paired_difference(a - b, np.empty(0), seed=0, draws=200_000)
+    found = paired_difference(Scores(a - b, np.empty(0)), seed=0, draws=200_000)
     expected = stats.ttest_rel(a, b)
     assert found.p == pytest.approx(expected.pvalue, abs=0.002)
     assert [found.low, found.high] == pytest.approx(list(expected.confidence_interval(0.95)), abs=0.003)
 
 
 def test_a_single_seed_has_no_p_over_seeds():
-    found = paired_difference(np.array([0.5]), np.repeat([1.0, 0.0], 500), seed=0)
+    found = paired_difference(Scores(np.array([0.5]), np.repeat([1.0, 0.0], 500)), seed=0)
     assert found.p is None
     assert found.p_shapes < 0.001
     assert (found.seeds, found.shapes, found.objects) == (1, 1000, 1000)
@@ -64,7 +66,7 @@ def test_a_single_seed_has_no_p_over_seeds():
 
 def test_shapes_of_another_mean_than_the_seeds_are_refused():
     with pytest.raises(ValueError, match=r"over the seeds is 0\.2, over the shapes 0\.5"):
-        paired_difference(np.array([0.2, 0.2]), np.array([0.0, 1.0]), seed=0)
+        paired_difference(Scores(np.array([0.2, 0.2]), np.array([0.0, 1.0])), seed=0)
 
 
 def test_copies_of_one_object_say_nothing_more():
@@ -74,12 +76,12 @@ def test_copies_of_one_object_say_nothing_more():
     one = random.normal(0.2, 1, 60)
     five, objects = np.repeat(one, 5), np.repeat(np.arange(60), 5)
     seeds = np.full(3, one.mean())
-    plain, clustered = paired_difference(seeds, one, 0), paired_difference(seeds, five, 0, objects)
+    plain, clustered = paired_difference(Scores(seeds, one), 0), paired_difference(Scores(seeds, five, objects), 0)
     assert [clustered.low, clustered.high] == pytest.approx([plain.low, plain.high], abs=0.01)
     assert clustered.p == pytest.approx(plain.p, abs=0.01)
     assert clustered.p_shapes == pytest.approx(plain.p_shapes, abs=0.02)
     assert clustered.objects == 60
-    blind = paired_difference(seeds, five, 0)
+    blind = paired_difference(Scores(seeds, five), 0)
     assert (plain.high - plain.low) / (blind.high - blind.low) == pytest.approx(5**0.5, rel=0.05)
 
 
@@ -111,11 +113,27 @@ def test_the_interval_of_a_paired_difference_covers_the_truth():
     for trial in range(200):
         each = 0.3 + 0.1 * random.normal(size=(3, 1)) + 0.4 * random.normal(size=40)[objects]
         each = each + 0.5 * random.normal(size=200) + 0.5 * random.normal(size=(3, 200))
-        found = paired_difference(each.mean(1), each.mean(0), trial, objects, draws=500, against=0.3)
+        found = paired_difference(Scores(each.mean(1), each.mean(0), objects), trial, 500, 0.3)
         covered += found.low <= 0.3 <= found.high
         wrong += found.p < 0.05
     assert covered / 200 >= 0.93
     assert wrong / 200 <= 0.07
+
+
+def test_the_interval_of_a_difference_of_differences_covers_the_truth():
+    """A lead of .5 here and .2 there, other shapes, four seeds that lift both leads together."""
+    random = np.random.default_rng(7)
+    covered = wrong = 0
+    for trial in range(200):
+        lift = 0.3 * random.normal(size=(4, 1))
+        here, there = (lead + lift + 0.1 * random.normal(size=(4, 1)) + random.normal(size=90) for lead in (0.5, 0.2))
+        pair = [Scores(each.mean(1), each.mean(0)) for each in (here, there)]
+        found = difference_of_differences(*pair, trial, 0.3, 500)
+        covered += found.low <= 0.3 <= found.high
+        wrong += found.p < 0.05
+    assert 0.92 <= covered / 200 <= 0.995
+    assert wrong / 200 <= 0.08
+    assert (found.seeds, found.shapes) == (4, 180)
 
 
 def test_holms_correction_by_hand():

@@ -371,6 +371,17 @@ def test_what_the_jobs_took_is_said_where_it_was_measured(tmp_path, monkeypatch)
     assert texts[:-6] == ["verb", "jobs", "seconds in all", "seconds a job", "CPU seconds", "most memory, GB"]
 
 
+def test_the_page_begins_with_the_claims(forged):
+    """`plain` is handcrafted features: two seeds, 10 and 8 of 12 right against 5 and 5, decide nothing."""
+    text = text_of(forged)
+    assert re.findall(r'<section id="(\w+)"', text)[:2] == ["claims", "results"]
+    section = re.search(r'<section id="claims">.*?</section>', text, re.DOTALL)[0]
+    assert "Not decided: Pretraining without labels beats handcrafted features." in section
+    assert "jepa − plain on probe: +33.3 points" in section
+    rows = (forged[1].plots / "claims.csv").read_text().splitlines()
+    assert rows[2].startswith("handcrafted,not decided,probe,jepa,plain,33.33,")
+
+
 def test_without_any_measurement_there_is_no_table_of_costs(forged):
     assert 'id="costs"' not in text_of(forged)
 
