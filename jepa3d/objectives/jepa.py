@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import PositiveFloat, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa3d.encoders import build
@@ -36,7 +36,8 @@ SHAPES = {"cosine": cosine, "linear": line}
 class Ema(FrozenModel):
     """The momentum of section 4.3: a cosine (or a line) from start to end over the training.
 
-    Controls: start and end 0 are a teacher that is the student itself; 1 and 1 a teacher with random, frozen weights.
+    Controls: start and end 0 are a teacher that is the student itself, without gradient; 1 and 1 a teacher with random,
+    frozen weights, whose BatchNorms then have the statistics of what it sees itself.
     """
 
     start: Fraction = 0.996
@@ -47,11 +48,17 @@ class Ema(FrozenModel):
         """The momentum when a share of the training is done."""
         return SHAPES[self.shape](progress, self.start, self.end)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the teacher keeps its first weights."""
+        return self.start == self.end == 1.0
+
 
 class Config(FrozenModel):
     """`target`: what is predicted. `coordinates` is the twin of the document's ablation (section 9): the points of each
     target patch, relative to its centre, under the Chamfer distance; data, masks, encoder and predictor are the same,
-    and there is no EMA encoder."""
+    and there is no EMA encoder. `sees`: `positions` is a control: the predictor is told where the context patches are,
+    but not what they look like, so nothing of the context encoder is used."""
 
     kind: Literal["jepa"] = "jepa"
     target: Literal["representations", "coordinates"] = "representations"
@@ -67,6 +74,7 @@ class Config(FrozenModel):
     target_position: Literal["ema", "shared"] = "ema"  # shared: the student's position embedding, without gradient
     tokenize: Literal["all", "used"] = "all"  # used: the student's tokenizer skips patches whose tokens nobody reads
     predict: Literal["joint", "per_block"] = "joint"
+    sees: Literal["tokens", "positions"] = "tokens"  # what the predictor is given of the context
     ema: Ema = Ema()
 
     @model_validator(mode="after")
@@ -100,10 +108,17 @@ class Objective(Base):
         return {"context": self.encoder, **({} if self.target is None else {"target": self.target})}
 
     def train(self, mode: bool = True) -> Objective:
-        """The target encoder stays in evaluation mode: its BatchNorm uses the copied running statistics."""
+        """The target encoder stays in evaluation mode: its BatchNorm uses the copied running statistics.
+
+        Those of a frozen one are of the batch, since the student's would not fit its weights.
+        """
         super().train(mode)
         if self.target is not None:
             self.target.eval()
+            if self.settings.ema.frozen:
+                for norm in (layer for layer in self.target.modules() if isinstance(layer, nn.BatchNorm1d)):
+                    norm.momentum = None  # torch's name for the cumulative average, which evaluations use
+                    norm.train(mode)
         return self
 
     def forward(self, batch: Batch, progress: float = 0.0) -> Loss:
@@ -117,6 +132,8 @@ class Objective(Base):
         positions = self.encoder.position(patches.centres)
         context_positions = gather(positions, context_at)
         context = self.encoder.trunk(gather(tokens, context_at), context_positions, context_valid)
+        if self.settings.sees == "positions":
+            context = context * 0.0  # not left out: every rank needs a gradient of every parameter
 
         if self.target is None:
             target = patches.groups.flatten(2)
@@ -154,7 +171,7 @@ class Objective(Base):
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Line 24: the EMA of every parameter; BatchNorm's buffers are copied, not averaged (method.md 7)."""
-        if self.target is None:
+        if self.target is None or self.settings.ema.frozen:
             return
         momentum = self.settings.ema.at(progress)
         ema: list[Tensor] = list(self.target.parameters())

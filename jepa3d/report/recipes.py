@@ -33,7 +33,7 @@ _DESIGN = {  # what both variants of 3D-JEPA have, and what other methods' switc
     "objective.target_from": "final_norm", "objective.target_position": "ema", "objective.target_tokenizer": "ema",
     "objective.ema.shape": "cosine", "objective.predictor.position": "shared", "objective.predictor.drop_path": 0.0,
     "objective.predictor.dropout": 0.0, "objective.predictor.attention_dropout": 0.0,
-    "objective.predictor.mask_token": "trunc_normal", "objective.predict": "joint",
+    "objective.predictor.mask_token": "trunc_normal", "objective.predict": "joint", "objective.sees": "tokens",
 }  # fmt: skip
 _ALGORITHM_2 = {
     "objective.mask.kind": "multiblock", "objective.mask.blocks": 4, "objective.mask.ratio": 0.6,
@@ -48,6 +48,7 @@ PAPER_RUN: dict[str, Any] = {
     **_DESIGN, **_SIZE, **_INPUT, "fit.epochs": 150, "objective.mask.seeds": "fps",
     "objective.mask.block_scale": [0.15, 0.2], "objective.mask.context": "block",
     "objective.mask.context_scale": [0.85, 1.0], "objective.predictor.kind": "cross", "objective.loss": "cosine",
+    "objective.target_sees": "all",
 }  # fmt: skip
 COORDINATES_RUN: dict[str, Any] = {**DOCUMENT_RUN, "objective.target": "coordinates"}  # the twin: nothing else differs
 _POINT_BERT = {  # and its first stage, which is the run that it reads
@@ -64,8 +65,8 @@ _POINT_MAE = {
     "objective.loss": "cdl2", "objective.sees": "tokens",
 }  # fmt: skip
 _POINT_JEPA = {
-    "objective.target": "representations", "objective.mask.kind": "chain", "objective.mask.blocks": 4,
-    "objective.mask.block_scale": [0.15, 0.2], "objective.mask.context_scale": [0.4, 0.75],
+    "objective.target": "representations", "objective.sees": "tokens", "objective.mask.kind": "chain",
+    "objective.mask.blocks": 4, "objective.mask.block_scale": [0.15, 0.2], "objective.mask.context_scale": [0.4, 0.75],
     "objective.predict": "per_block", "objective.loss": "smooth_l1", "objective.beta": 2.0, "objective.average": "mean",
     "objective.target_sees": "all", "objective.target_from": "last_block", "objective.target_tokenizer": "shared",
     "objective.target_position": "shared", "objective.ema.shape": "linear", "objective.predictor.position": "own",

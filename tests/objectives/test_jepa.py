@@ -205,7 +205,7 @@ def test_the_ema_covers_tokenizer_position_and_transformer():
 
 
 def test_batch_norm_buffers_are_copied_and_not_averaged():
-    net = objective(ema={"start": 1.0, "end": 1.0}).train()
+    net = objective(ema={"start": 0.999, "end": 1.0}).train()
     net(batch())
     assert not torch.equal(net.target.tokenizer.point_norm.running_mean, net.encoder.tokenizer.point_norm.running_mean)
     net.after_step(0.5)

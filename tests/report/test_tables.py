@@ -44,6 +44,7 @@ runs:
       mask: {seeds: fps, block_scale: [0.15, 0.2], context: block}
       predictor: {kind: cross}
       loss: cosine
+      target_sees: all
     fit: {epochs: 150}
   random_init: {base: document, objective: {kind: random_init}, fit: {steps: 0}}
 evals:
