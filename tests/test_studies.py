@@ -1,0 +1,88 @@
+"""What params.yaml promises of its studies: they can be planned, and the comparisons are on equal terms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jepa3d import project
+from jepa3d.graph import Graph
+from jepa3d.layout import Layout
+from jepa3d.params import Params
+from jepa3d.params.models import slice_of
+from jepa3d.report.recipes import RECIPES, differences
+from jepa3d.report.study import Study
+from jepa3d.report.tables import run_entries
+
+PARAMS = Path(__file__).parent.parent / "params.yaml"
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    found = project.load(PARAMS)
+    project.check_objectives(found)
+    return found
+
+
+def test_every_study_is_planned_down_to_what_is_downloaded(params: Params, tmp_path: Path):
+    for name, study in params.studies.items():
+        jobs = Graph(params.choosing(name), Layout(tmp_path)).jobs()
+        made = {path for job in jobs for path in job.writes}
+        assert [path for job in jobs for path in job.reads if path not in made] == [], name
+        assert {job.names[0] for job in jobs if job.verb == "pretrain"} >= set(study.run_names()), name
+
+
+def trained(params: Params, study: str) -> dict[str, Any]:
+    """The runs of a study that train, with what was trained for them to read."""
+    runs = {name: params.runs[name] for name in params.studies[study].run_names()}
+    return {name: run for name, run in runs.items() if run.fit.steps != 0}
+
+
+@pytest.mark.parametrize("study", ["comparison", "generic_comparison", "generic_check", "ablation"])
+def test_all_methods_see_the_same_shapes_in_the_same_way(params: Params, study: str):
+    runs = trained(params, study)
+    assert len(runs) > 3
+    terms = {name: (run.data, run.augment, run.fit.steps, run.fit.batch) for name, run in runs.items()}
+    assert len(set(terms.values())) == 1, terms
+
+
+@pytest.mark.parametrize("study", ["comparison", "generic_comparison"])
+def test_every_encoder_that_is_compared_has_a_row_with_random_weights(params: Params, study: str):
+    runs = {name: params.runs[name] for name in params.studies[study].run_names()}
+    random = {run.model for run in runs.values() if run.objective.kind == "random_init"}
+    assert {run.model for run in runs.values()} <= random
+
+
+@pytest.mark.parametrize(
+    ("run", "twin"),
+    [("jepa", "coordinates"), ("generic_jepa", "generic_coordinates"), ("jepa_document", "coordinates_document")],
+)
+def test_the_twin_that_predicts_coordinates_differs_in_its_target_alone(params: Params, run: str, twin: str):
+    one, other = (slice_of(params.runs[name]) for name in (run, twin))
+    assert {key for key in one if one[key] != other[key]} == {"about", "objective"}
+    own, theirs = one["objective"], other["objective"]
+    assert theirs.pop("target") == "coordinates"
+    own.pop("ema", None), theirs.pop("ema", None)  # it has none
+    assert own == theirs
+
+
+def test_every_row_of_the_documents_tables_has_a_run_in_the_paper_study(params: Params):
+    params = params.choosing("paper")
+    runs = params.chosen.run_names()
+    empty: Any = {}
+    study = Study("paper", "", runs, (), (0,), empty, empty, empty, None, empty)
+    entries = run_entries(params, study)
+    for recipe in RECIPES:
+        apart = {name: differences(recipe.requires, entry) for name, entry in entries.items()}
+        assert [name for name, found in apart.items() if not found], (recipe.title, min(apart.values(), key=len))
+
+
+def test_one_change_at_a_time(params: Params):
+    """Every row of the ablation is the shortened run with changes of its objective, or of its patches."""
+    base = slice_of(params.runs["short_jepa"])
+    for name in set(params.studies["ablation"].run_names()) - {"random_init"}:
+        row = slice_of(params.runs[name])
+        apart = {key for key in base if row[key] != base[key]} - {"about"}
+        assert apart in (set(), {"objective"}, {"patches"}), (name, apart)
