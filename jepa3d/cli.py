@@ -304,6 +304,21 @@ def export(
     print(f"{output}: its features differ from the encoder's by at most {difference:.1e}")
 
 
+@app.command("import")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="A checkpoint that the method's authors published.")],
+    peer: Annotated[
+        Literal["point_mae", "point_bert", "point_jepa", "point_m2ae"], typer.Option("--as", help="The method.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .safetensors.")],
+) -> None:
+    """The encoder of a peer's public checkpoint as a file of ours, for `init:` of a run and for all evaluations."""
+    from jepa3d.tools.checkpoints import write
+
+    _limit_torch()
+    print("\n".join(write(file, peer, output)))
+
+
 @app.command()
 def cancel(run: str, seed: Seed, evaluation: Annotated[str | None, typer.Argument(metavar="[EVAL]")] = None) -> None:
     """End the job of a run, or of an evaluation of it: one that was started with --launch local or slurm."""

@@ -36,8 +36,15 @@ class Objective(Base):
     def encoders(self) -> dict[str, Encoder]:
         return {"context": self.encoder}
 
+    def begin_with(self, encoder: Encoder) -> None:
+        """Weights that are not random are left as they are, their BatchNorm statistics too."""
+        super().begin_with(encoder)
+        self.clouds = 0
+
     @torch.no_grad()
     def finish(self, batches: Iterable[Batch]) -> None:
+        if not self.clouds:
+            return
         norms = [layer for layer in self.encoder.modules() if isinstance(layer, nn.BatchNorm1d)]
         for layer in norms:
             layer.reset_running_stats()

@@ -10,12 +10,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 import trimesh
 from field import FIELD
 from fuzz import Reader
 from numpy.typing import NDArray
 
 from jepa3d.datasets import SetAside, folder
+from jepa3d.formats import checkpoints
 from jepa3d.problem import Problem
 
 FORMATS = Path(__file__).parent.parent / "formats"
@@ -129,7 +131,24 @@ def npz() -> dict[str, bytes]:
     return encoded(dict(enumerate(made)), "npz")
 
 
+def checkpoint() -> dict[str, bytes]:
+    """With and without objects of another program, which decide by which of two readers a file is read."""
+    module, made = tests_of("test_checkpoints"), []
+    for more in ({}, {"trap": module.Trap()}):
+        file = io.BytesIO()
+        torch.save({"state_dict": module.weights(), **more}, file)
+        made.append(file.getvalue())
+    return encoded(dict(enumerate(made)), "pt")
+
+
+def imported(path: Path) -> Iterator[NDArray[Any]]:
+    """As `jepa3d import` reads one; weights may have any numbers."""
+    for tensor in checkpoints.read(path, "state_dict").values():
+        yield np.zeros(tensor.shape if tensor.numel() < 1 << 20 else 0)
+
+
 FILES: dict[str, Callable[[], Mapping[str, bytes]]] = {
     "obj": obj, "off": off, "ply": ply, "stl": stl, "glb": glb, "pcd": pcd, "text": text, "npy": npy, "npz": npz,
 }  # fmt: skip
 READERS: dict[str, Reader] = {name: Reader(files, in_a_folder) for name, files in FILES.items()} | FIELD
+READERS["checkpoint"] = Reader(checkpoint, imported)
