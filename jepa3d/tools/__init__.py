@@ -1,1 +1,1 @@
-"""What users ask beside the seven verbs: `doctor`, `encode`, `export`, `import`, and canonical files for other programs."""
+"""What users ask beside the seven verbs: `doctor`, `encode`, `export`, `import`, canonical files for other programs."""
