@@ -77,6 +77,34 @@ def markdown(table: Grid) -> str:
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in filled)
 
 
+def pieces(table: Grid, width: int) -> list[Grid]:
+    """The table in pieces of whole columns that fit `width` letters; each begins with the first column."""
+    widths = [
+        3 + max(len(text) for text in texts)
+        for texts in zip(*([plain(one) for one in row] for row in _whole(table)), strict=True)
+    ]
+    found: list[list[int]] = [[]]
+    for number in range(1, len(table.head)):
+        if found[-1] and 1 + widths[0] + sum(widths[one] for one in found[-1]) + widths[number] > width:
+            found.append([])
+        found[-1].append(number)
+    return [_columns(table, [0, *numbers]) for numbers in found]
+
+
+def _whole(table: Grid) -> list[Sequence[Cell]]:
+    """The head and the rows that have a cell in each column."""
+    return [table.head, *(row.cells for row in table.rows if len(row.cells) == len(table.head))]
+
+
+def _columns(table: Grid, numbers: list[int]) -> Grid:
+    rows = [
+        row._replace(cells=[row.cells[number] for number in numbers]) if len(row.cells) == len(table.head) else row
+        for row in table.rows
+    ]
+    right = frozenset(place for place, number in enumerate(numbers) if number in table.numbers)
+    return Grid([table.head[number] for number in numbers], rows, right, table.look)
+
+
 def terminal(table: Grid, title: str) -> Table:
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for number, name in enumerate(table.head):

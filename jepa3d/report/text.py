@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from jepa3d.report import ledger
 from jepa3d.report.content import Content
 from jepa3d.report.document import ablation_grid, document_grid
-from jepa3d.report.grid import markdown, terminal
+from jepa3d.report.grid import markdown, pieces, terminal
 from jepa3d.report.published import spread_of
 from jepa3d.report.results import result_grid
 from jepa3d.report.tables import Row, Table, exact
 
-WIDTH = 132  # where the output is no terminal
+WIDTH = 80  # where the output is no terminal
 COLUMNS = [
     "table", "benchmark", "method", "source", "published", "spread", "spread_from", "ours", "std", "n", "low", "high",
     "epoch_chosen", "run", "evaluation", "verdict", "why", "their_protocol", "our_protocol",
@@ -46,28 +47,32 @@ def markdown_file(found: Content) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def show(found: Content, console: Console | None = None) -> None:
-    """The study's own tables with their protocols on the terminal, then those of the document."""
+def show(found: Content, page: Path, console: Console | None = None) -> None:
+    """What the study found, on the terminal: its claims, its tables, of the document's those with a line, the page."""
     console = console or Console()
     if not console.is_terminal:
         console.width = WIDTH
 
-    def protocol(name: str, text: str) -> None:
-        console.print(f"  {name}: {text}", style="dim", highlight=False, markup=False)
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
 
     for sentence in ledger.headline(found.ledger):
-        console.print(sentence, highlight=False, markup=False)
+        say(sentence)
     for group in found.groups:
-        title = f"On {group.dataset}, mean ± std over the seeds; shares in %"
-        console.print(terminal(result_grid(found.params, group), title))
-        for column in group.columns:
-            protocol(column.name, column.protocol)
+        title = f"On {group.dataset}: mean ± standard deviation over seeds, shares in %"
+        for number, piece in enumerate(pieces(result_grid(found.params, group), console.width)):
+            console.print(terminal(piece, "" if number else title))
     for table in found.tables:
-        console.print(terminal(document_grid(table), f"{table.title}, %: {table.run} of {table.lines} lines run"))
-        for name, text in table.protocols.items():
-            protocol(name, text)
+        if table.run:
+            title = f"{table.title}, %: {table.run} of {table.lines} lines were run"
+            console.print(terminal(document_grid(table), title))
     for ablation in found.ablations:
-        console.print(terminal(ablation_grid(ablation), f"Ablation: {ablation.title}"))
+        if ablation.run:
+            console.print(terminal(ablation_grid(ablation), f"Ablation: {ablation.title}"))
+    left = [table for table in (*found.tables, *found.ablations) if not table.run]
+    if left:
+        say(f"{len(left)} tables of published results have no line of this study; the report lists them.")
+    say(f"report: {page}")
 
 
 def csv_rows(tables: Sequence[Table]) -> list[list[str]]:

@@ -20,7 +20,7 @@ from jepa3d.results import store
 
 PLOTS = (
     "results.csv", "results.png", "results.svg", "curves.png", "confusion.png", "predictions.csv", "map.png",
-    "masks.png", "tokens.png", "tables.md", "tables.csv", "claims.csv", "paired.csv", "folds.png", "robustness.png",
+    "overview.png", "masks.png", "tokens.png", "tables.md", "tables.csv", "claims.csv", "paired.csv", "folds.png", "robustness.png",
     "tuning.png", "parts.png", "scores.csv", "curves.csv",
 )  # fmt: skip
 
@@ -46,7 +46,7 @@ def report(params: Params, layout: Layout) -> None:
         store.write_text(place.card, words, stamp)
         store.write_text(place.page, rendered, stamp)
         store.write_json(place.metrics, numbers.metrics(study), stamp)
-    text.show(found)
+    text.show(found, layout.report)
 
 
 def draw_shapes(params: Params, layout: Layout) -> Pictures:
@@ -101,14 +101,20 @@ def cloud_pictures(found: Content, drawn: Pictures) -> dict[str, bytes]:
         clouds["masks.png"] = [drawn.masking.patches, *drawn.masking.masks]
     if drawn.tokens:
         clouds["tokens.png"] = [*drawn.tokens.clouds]
+    if drawn.masking and drawn.tokens and drawn.masking.run == drawn.tokens.run:  # of the same shape
+        first = [drawn.masking.patches, drawn.masking.masks[0], drawn.tokens.clouds[0]]
+        titles = (f"a shape in {drawn.masking.num} patches", "its context and its target blocks", "patch features")
+        clouds["overview.png"] = [of._replace(title=title) for of, title in zip(first, titles, strict=True)]
     for of in found.segmentations:
         for shape in of.shapes:
             own = [cloud._replace(title=f"{shape.title}: {cloud.title}") for cloud in shape.clouds]
             clouds.setdefault("parts.png", []).extend(own)
-    across, keys = {"parts.png": 3}, {}
+    across, keys = {"parts.png": 3}, dict[str, dict[str, str]]()
     if drawn.masking:
         blocks = {f"target block {number + 1}": shade for number, shade in enumerate(shapes.BLOCKS)}
-        keys["masks.png"] = {"context": shapes.CONTEXT} | dict([*blocks.items()][: drawn.masking.blocks])
+        keys["masks.png"] = keys["overview.png"] = {"context": shapes.CONTEXT} | dict(
+            [*blocks.items()][: drawn.masking.blocks]
+        )
     return {
         name: pictures.file([pictures.cloud(one) for one in of], across.get(name, 4), key=keys.get(name, {}))
         for name, of in clouds.items()

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from jepa3d.report.grid import GAP, Bit, Row, cell, csv_file, grid, markdown, terminal
+from jepa3d.report.grid import GAP, Bit, Row, cell, csv_file, grid, markdown, pieces, plain, terminal
 
 TABLE = grid(
     ["run", cell("probe", "accuracy, %")],
@@ -38,6 +38,16 @@ def test_the_terminal_has_the_same_texts_and_colours_for_marks():
     for text in ("Results", "On toys", "a|b", "[red]", "86.8 (n = 3)"):
         assert text in printed
     assert "\x1b[1;32m75.0 ± 1.0" in printed  # bold green
+
+
+def test_a_wide_table_is_shown_in_pieces_that_fit():
+    wide = grid(["run", "aaaa", "bbbb", "cccc"], [["x", "1", "2", "3"], Row([cell("On toys")], "section")], " n")
+    assert pieces(wide, 80) == [wide]
+    narrow = pieces(wide, 22)
+    assert [[plain(one) for one in piece.head] for piece in narrow] == [["run", "aaaa", "bbbb"], ["run", "cccc"]]
+    assert [plain(one) for one in narrow[1].rows[0].cells] == ["x", "3"]
+    assert narrow[1].numbers == {1}
+    assert [len(piece.head) for piece in pieces(wide, 1)] == [2, 2, 2]  # one column at the least
 
 
 def test_numbers_are_the_columns_that_are_said_to_be():
