@@ -69,9 +69,9 @@ def show(found: Content, page: Path, console: Console | None = None) -> None:
     for ablation in found.ablations:
         if ablation.run:
             console.print(terminal(ablation_grid(ablation), f"Ablation: {ablation.title}"))
-    left = [table for table in (*found.tables, *found.ablations) if not table.run]
+    left = sum(not table.run for table in found.tables) + sum(not ablation.run for ablation in found.ablations)
     if left:
-        say(f"{len(left)} tables of published results have no line of this study; the report lists them.")
+        say(f"{left} tables of published results have no line of this study; the report lists them.")
     say(f"report: {page}")
 
 

@@ -20,8 +20,8 @@ from jepa3d.results import store
 
 PLOTS = (
     "results.csv", "results.png", "results.svg", "curves.png", "confusion.png", "predictions.csv", "map.png",
-    "overview.png", "masks.png", "tokens.png", "tables.md", "tables.csv", "claims.csv", "paired.csv", "folds.png", "robustness.png",
-    "tuning.png", "parts.png", "scores.csv", "curves.csv",
+    "overview.png", "masks.png", "tokens.png", "tables.md", "tables.csv", "claims.csv", "paired.csv", "folds.png",
+    "robustness.png", "tuning.png", "parts.png", "scores.csv", "curves.csv",
 )  # fmt: skip
 
 
