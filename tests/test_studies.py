@@ -86,3 +86,12 @@ def test_one_change_at_a_time(params: Params):
         row = slice_of(params.runs[name])
         apart = {key for key in base if row[key] != base[key]} - {"about"}
         assert apart in (set(), {"objective"}, {"patches"}), (name, apart)
+
+
+@pytest.mark.parametrize("study", ["comparison", "generic_comparison", "ablation"])
+def test_predictors_are_as_deep_as_that_of_jepa_where_depth_is_not_the_change(params: Params, study: str):
+    """A predictor of another kind begins with the defaults of the document's size: its depth has to be said again."""
+    for name, run in trained(params, study).items():
+        asked = run.objective.options()
+        if asked["kind"] == "jepa" and "depth" not in name:
+            assert asked["predictor"]["depth"] == 2, name
