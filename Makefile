@@ -33,8 +33,8 @@ fuzz: $(READY)            ## 10,000 mutated files over every reader; make fuzz F
 lint: $(READY)            ## formatting, lint, types, floors
 	@. $(BIN)/activate && ruff format --check . && ruff check . && mypy && lint-imports && snakefmt --check Snakefile workflow
 
-docs: $(READY)            ## draw docs/architecture.md anew, from the code
-	@. $(BIN)/activate && python docs/draw.py
+docs: $(READY)            ## write what is made from code and numbers: drawings, verdicts, claims, tables
+	@. $(BIN)/activate && python docs/draw.py && python docs/judge.py && python docs/tables.py
 
 record: $(READY)          ## after `make all`: let DVC know what the results are
 	@. $(BIN)/activate && python workflow/versions.py record
