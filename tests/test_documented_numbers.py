@@ -49,8 +49,8 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     (report / "plots").mkdir(parents=True)
     metrics = {
         "a": {
-            "probe": {"accuracy": spread(0.8, 0.01, 3), "accuracy_k1": spread(0.7, 0.0, 3), "accuracy_ema": spread(0.79, 0.02, 3),
-                      "majority": spread(0.05, 0.0, 3)},
+            "probe": {"accuracy": spread(0.8, 0.01, 3), "accuracy_k1": spread(0.7, 0.0, 3),
+                      "accuracy_ema": spread(0.79, 0.02, 3), "majority": spread(0.05, 0.0, 3)},
             "tuned": {"accuracy": spread(0.6, 0.0, 1)},
         },
         "b": {"probe": {"accuracy": spread(0.75, 0.0, 3)}},
