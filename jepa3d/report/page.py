@@ -20,6 +20,7 @@ from jepa3d.report.grid import Grid, grid
 from jepa3d.report.pictures import Cloud, Line, Panel, class_look, colour, confusion, svg
 from jepa3d.report.shapes import BLOCKS, CONTEXT, Masking, TokenColours
 from jepa3d.report.study import Study, codes, fingerprint
+from jepa3d.report.terms import terms_grid
 from jepa3d.results import store
 
 MOST_ASIDE = 20  # damaged shapes that are listed
@@ -78,6 +79,7 @@ def render(found: Content, pictures: Pictures, model_card: Card | None) -> str:
         confusion=confused(study),
         not_run=not_run(params),
         costs=results.cost_grid(study),
+        terms=terms_grid(study.terms),
     )
 
 

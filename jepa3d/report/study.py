@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from jepa3d.graph import Graph
 from jepa3d.layout import Layout
 from jepa3d.params import Params
 from jepa3d.problem import Problem
+from jepa3d.report import terms
+from jepa3d.report.terms import Terms
 from jepa3d.results import finding, store
 from jepa3d.results.costs import Spent, by_verb
 from jepa3d.results.finding import Finding
@@ -48,6 +51,7 @@ class Study(NamedTuple):
     mapped: str | None  # the data set of the embeddings: that of the first evaluation on frozen features
     audits: dict[str, dict[str, Any]]  # data set -> its audit
     costs: tuple[Spent, ...] = ()  # of each verb; () where Snakemake measured nothing
+    terms: Mapping[str, Terms] = {}  # of each run that was trained, and of the first stage that one reads
 
     def of(self, run: str, name: str) -> tuple[Finding, ...]:
         """One outcome per seed; () where the study does not evaluate this run so."""
@@ -83,6 +87,7 @@ def read(params: Params, layout: Layout) -> Study:
     trainings: dict[str, dict[int, Training]] = {run: {} for run in runs}
     for run, seed in sorted(chosen.trainings(), key=lambda pair: pair[1]):
         trainings[run][seed] = training(layout, run, seed)
+    audits = {name: audit(layout, name) for name in datasets}
     return Study(
         params.study,
         chosen.about,
@@ -93,10 +98,35 @@ def read(params: Params, layout: Layout) -> Study:
         trainings,
         {run: embedding(layout, run, seed, mapped) for run, seed in embedded(params, mapped).items()} if mapped else {},
         mapped,
-        {name: audit(layout, name) for name in datasets},
+        audits,
         # all but the report's own, which is measured when the page is there: the page would not be the same again
         tuple(spent for spent in by_verb(layout, Graph(params, layout).jobs()[:-1]) if spent.measured),
+        all_terms(params, layout, trainings, audits),
     )
+
+
+def all_terms(
+    params: Params,
+    layout: Layout,
+    trainings: Mapping[str, Mapping[int, Training]],
+    audits: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Terms]:
+    """The terms of the runs that were trained, each after the first stage that it reads, where that is still there."""
+    found: dict[str, Terms] = {}
+    for name, seeds in trainings.items():
+        seed, first = min(seeds), params.runs[name].objective.reads
+        staged = [first] if first is not None and layout.curve(first, seed).exists() else []
+        for run in (*staged, name):
+            own = seeds.values() if run == name else [training(layout, run, seed)]
+            entry = params.runs[run]
+            steps = max((of.rows[-1]["step"] for of in own if of.rows), default=0)
+            reads = None if entry.objective.reads is None else layout.encoder(entry.objective.reads, seed)
+            if not steps or (reads is not None and not reads.exists()):
+                continue
+            data = audits.get(entry.data[0]) if len(entry.data) == 1 else None
+            classes = len(data["classes"]) if data else 0
+            found[run] = terms.of_run(params, run, steps, [of.cost for of in own], classes, reads)
+    return found
 
 
 def mapped_dataset(params: Params) -> str | None:

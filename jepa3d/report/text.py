@@ -14,6 +14,7 @@ from jepa3d.report.grid import markdown, pieces, terminal
 from jepa3d.report.published import spread_of
 from jepa3d.report.results import result_grid
 from jepa3d.report.tables import Row, Table, exact
+from jepa3d.report.terms import terms_grid
 
 WIDTH = 80  # where the output is no terminal
 COLUMNS = [
@@ -37,6 +38,8 @@ def markdown_file(found: Content) -> str:
         parts += [f"## On {group.dataset}", markdown(result_grid(found.params, group))]
         parts += ["–: not part of this study."] * group.gaps
         parts += ["\n".join(f"- **{column.name}**: {column.protocol}." for column in group.columns)]
+    if study.terms:
+        parts += ["## On which terms", markdown(terms_grid(study.terms))]
     parts += ["# The document's tables", "A line is compared only where run and evaluation are what it describes."]
     for table in found.tables:
         parts += [f"## {table.title}", table.about, markdown(document_grid(table))]

@@ -20,8 +20,8 @@ from jepa3d.results import store
 
 PLOTS = (
     "results.csv", "results.png", "results.svg", "curves.png", "confusion.png", "predictions.csv", "map.png",
-    "overview.png", "masks.png", "tokens.png", "tables.md", "tables.csv", "claims.csv", "paired.csv", "folds.png",
-    "robustness.png", "tuning.png", "parts.png", "scores.csv", "curves.csv",
+    "overview.png", "masks.png", "tokens.png", "tables.md", "tables.csv", "claims.csv", "paired.csv", "terms.csv",
+    "folds.png", "robustness.png", "tuning.png", "parts.png", "scores.csv", "curves.csv",
 )  # fmt: skip
 
 
@@ -74,6 +74,8 @@ def plots(found: Content, drawn: Pictures) -> dict[str, bytes]:
     files |= {"tables.csv": csv_file(text.csv_rows(found.tables))}
     files |= {"scores.csv": csv_file(sources.scores(study)), "curves.csv": csv_file(sources.curves(study))}
     files |= {"claims.csv": csv_file(ledger.csv_rows(found.ledger))}
+    if study.terms:
+        files["terms.csv"] = csv_file(terms_csv(study))
     if found.paired:
         files["paired.csv"] = csv_file(paired_csv(found))
     charts = [column.panel for group in found.groups for column in group.columns]
@@ -132,6 +134,16 @@ def paired_csv(found: Content) -> Rows:
             tests = ["" if p is None else f"{p:.4g}" for p in (pair.corrected, of.p, of.p_shapes)]
             counts = [str(of.seeds), str(of.shapes), str(of.objects)]
             rows.append([name, pair.a, pair.b, f"{of.mean:.6g}", *ends, *tests, *counts])
+    return rows
+
+
+def terms_csv(study: Study) -> Rows:
+    """On which terms the runs were trained: a row for each."""
+    rows = [["run", "parameters_trained", "parameters_of_encoder", "gflop_a_shape", "seconds_a_step", "shapes_seen",
+             "pflop"]]  # fmt: skip
+    for run, of in study.terms.items():
+        values = [of.trained, of.encoder, of.gflop, of.seconds, of.shapes, of.pflop]
+        rows.append([run, *("" if value is None else f"{value:.10g}" for value in values)])
     return rows
 
 
