@@ -5,10 +5,12 @@ that is imported here imports torch, so a dry run needs none.
 """
 
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from jepa3d import graph, project
-from jepa3d.launch import leftover
+from jepa3d.launch import environment, leftover
 from jepa3d.layout import Layout
 from jepa3d.problem import Problem
 from snakemake.exceptions import WorkflowError
@@ -59,7 +61,7 @@ localrules:
 
 
 onstart:
-    claim_cluster(workflow)
+    claim(workflow)
     # The first stage of dvc.yaml checks for all.
     if "JEPA3D_CHECKED" not in os.environ:
         shell(f"{JEPA3D} check")

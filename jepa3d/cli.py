@@ -14,9 +14,11 @@ from typing import Annotated, Literal
 import typer
 
 from jepa3d import __version__, log, project
+from jepa3d.graph import Graph
 from jepa3d.layout import Layout
 from jepa3d.params import Params
 from jepa3d.problem import Problem
+from jepa3d.results.claim import claimed
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Seed = Annotated[int, typer.Option(min=0, help="One of the study's seeds.")]
@@ -67,6 +69,14 @@ def _options(
         os.environ["JEPA3D_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
+def _claim(params: Params, layout: Layout, verb: str, *names: str) -> None:
+    """Be the only command that makes this output, until the end of this process; the first of several ranks is."""
+    Graph(params, layout).job(verb, *names)  # the names exist
+    if "JEPA3D_RENDEZVOUS" in os.environ and os.environ.get("RANK", "0") != "0":
+        return
+    _Context.ended.enter_context(claimed(layout.claim(verb, *names), " ".join(["jepa3d", verb, *names])))
+
+
 def _limit_torch() -> None:
     import torch
 
@@ -105,6 +115,7 @@ def download(dataset: str) -> None:
     from jepa3d.stages.download import download as stage
 
     params, layout = _load()
+    _claim(params, layout, "download", dataset)
     stage(params, layout, dataset)
 
 
@@ -114,6 +125,7 @@ def convert(dataset: str) -> None:
     from jepa3d.stages.convert import convert as stage
 
     params, layout = _load()
+    _claim(params, layout, "convert", dataset)
     stage(params, layout, dataset)
 
 
@@ -127,6 +139,7 @@ def patchify(
     from jepa3d.stages.patchify import patchify as stage
 
     params, layout = _load()
+    _claim(params, layout, "patchify", scheme, dataset, *([] if shard is None else [str(shard)]))
     stage(params, layout, scheme, dataset, shard)
 
 
@@ -143,6 +156,7 @@ def pretrain(
     from jepa3d.train.loop import Stopped
 
     _limit_torch()
+    _claim(params, layout, "pretrain", run, str(seed))
     try:
         stage(params, layout, run, seed)
     except Stopped as stopped:
@@ -157,6 +171,7 @@ def embed(run: str, dataset: str, seed: Seed) -> None:
 
     params, layout = _load()
     _limit_torch()
+    _claim(params, layout, "embed", run, str(seed), dataset)
     stage(params, layout, run, dataset, seed)
 
 
@@ -177,6 +192,7 @@ def evaluate(
             "--fold: is computed here", "one fold is a short training, which ranks do not share", "leave --cluster out"
         )
     params, layout = _submit(launch, cluster, run, seed, evaluation)
+    _claim(params, layout, "evaluate", run, str(seed), evaluation, *([] if fold is None else [str(fold)]))
     if params.evaluation(evaluation).needs == "features":
         stage(params, layout, run, evaluation, seed, fold)
         return
@@ -196,6 +212,7 @@ def report() -> None:
     from jepa3d.stages.report import report as stage
 
     params, layout = _load()
+    _claim(params, layout, "report", params.study)
     stage(params, layout)
 
 
@@ -341,7 +358,8 @@ def submit(folder: Path) -> None:
 
 def run(arguments: list[str]) -> int:
     """A command line worked off in this process, as the ranks of a job do; Problems are raised. Its exit code."""
-    return app(arguments, standalone_mode=False) or 0
+    with _Context.ended:
+        return app(arguments, standalone_mode=False) or 0
 
 
 def main() -> None:

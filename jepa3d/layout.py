@@ -114,6 +114,10 @@ class Layout:
         """What a job of the workflow cost, as Snakemake measures it."""
         return self.results.joinpath("benchmarks", verb, *names[:-1], f"{names[-1]}.tsv")
 
+    def claim(self, verb: str, *names: str) -> Path:
+        """What says that a command is at work, and whose it is."""
+        return self.results.joinpath(".claims", verb, *names[:-1], f"{names[-1]}.lock")
+
     @property
     def records(self) -> Path:
         """What is written down about every output: one JSON file each, under the verb that made it."""

@@ -97,6 +97,39 @@ def test_a_mistake_is_three_lines_and_exit_code_2(
     assert_problem(jepa3d(*arguments), *words)
 
 
+HOLD = """
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from jepa3d.results.claim import claimed
+with ExitStack() as held:
+    for path in sys.argv[1:]:
+        held.enter_context(claimed(Path(path), ""))
+    print(flush=True)
+    sys.stdin.read()
+"""
+VERBS: dict[tuple[object, ...], tuple[str, ...]] = {
+    ("download", "toys"): ("toys",),
+    ("convert", "toys"): ("toys",),
+    ("patchify", "flat", "toys"): ("flat", "toys"),
+    ("pretrain", "jepa", "--seed", 0): ("jepa", "0"),
+    ("embed", "jepa", "toys", "--seed", 0): ("jepa", "0", "toys"),
+    ("evaluate", "jepa", "knn", "--seed", 0): ("jepa", "0", "knn"),
+    ("report",): ("tiny",),
+}
+
+
+def test_an_output_that_another_command_makes_is_refused(jepa3d: Callable[..., Said], layout: Layout):
+    paths = [str(layout.claim(str(words[0]), *names)) for words, names in VERBS.items()]
+    command = [sys.executable, "-c", HOLD, *paths]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        for words in VERBS:
+            assert_problem(jepa3d(*words), "is being done already", f"process {other.pid}")
+        other.kill()
+
+
 @pytest.mark.parametrize("seed", ["-1", "x", "1.5"])
 def test_a_seed_that_is_none_is_refused(jepa3d: Callable[..., Said], seed: str):
     said = jepa3d("pretrain", "jepa", "--seed", seed)

@@ -178,8 +178,7 @@ def make_folders(verb: str) -> None:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """One at a time in this folder. A killed `dvc repro` leaves its Snakemake at work, which is waited for; a killed
-    Snakemake leaves its lock, which is removed."""
+    """One at a time in this folder. A killed `dvc repro` leaves its Snakemake at work, which is waited for."""
     LOCK.parent.mkdir(exist_ok=True)
     with LOCK.open("a+") as lock:
         try:
@@ -187,34 +186,14 @@ def alone() -> Iterator[None]:
         except BlockingIOError:
             print("waiting for the jobs of an earlier command in this folder", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.seek(0)
-        if lock.read() and any(Path(".snakemake/locks").glob("*")) and not at_work():
-            run("snakemake", "--unlock", "--quiet", "all")
-        lock.truncate(0)
-        lock.write("at work")
-        lock.flush()
         os.set_inheritable(lock.fileno(), True)  # held for as long as Snakemake lives, whatever becomes of this process
-        try:
-            yield
-        finally:
-            lock.truncate(0)
-
-
-def at_work() -> bool:
-    """Whether some Snakemake runs in this folder, as far as this machine can tell."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            here = (process / "cwd").resolve() == Path.cwd() and process.name != str(os.getpid())
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            if here and any(word.endswith(b"snakemake") for word in words):
-                return True
-    return False
+        yield
 
 
 def snakemake(*arguments: str, check: bool) -> int:
     """Snakemake in this folder; `check`: with the check of params.yaml that needs torch."""
     environment = {} if check else {"JEPA3D_CHECKED": "1"}
-    return run("snakemake", "--cores", os.environ.get("CORES", "all"), *arguments, **environment)
+    return run(sys.executable, "-m", "snakemake", "--cores", os.environ.get("CORES", "all"), *arguments, **environment)
 
 
 def run(*command: str, **environment: str) -> int:

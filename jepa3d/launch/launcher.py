@@ -26,6 +26,7 @@ from jepa3d.launch.job import Place, Where, Work
 from jepa3d.launch.submit import RECORDED, submit
 from jepa3d.problem import Problem
 from jepa3d.results import resume, store
+from jepa3d.results.claim import identity
 
 
 def attend(work: Work, where: Where, cluster: Cluster) -> int:
@@ -117,7 +118,7 @@ def _deserted() -> bool:
     off. The state stays: from it they are published again in seconds.
     """
     leader = os.getpgrp()
-    return leader != 0 and queues.identity(leader) is None  # 0: outside of this container
+    return leader != 0 and identity(leader) is None  # 0: outside of this container
 
 
 def _clear(place: Place) -> int:

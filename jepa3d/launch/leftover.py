@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from jepa3d.launch import environment
 from jepa3d.problem import Problem
 
 PATIENCE = 120.0  # seconds that cancelled jobs have to leave the queue
@@ -71,9 +72,12 @@ def leftover(folder: Path, prefix: str) -> list[str]:
 
 def _slurm(*command: str) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+        done = subprocess.run(
+            command, env=environment.cleaned(), capture_output=True, text=True, check=True, timeout=PATIENCE
+        )
     except (OSError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stderr", None) or error).strip()
         raise Problem(
             f"{command[0]} does not work", said, "give the command on a machine where Slurm's commands work"
         ) from None
+    return done.stdout

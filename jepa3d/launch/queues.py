@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from jepa3d.launch import environment
 from jepa3d.problem import Problem
+from jepa3d.results.claim import identity
 
 Phase = Literal["waiting", "running", "ended"]
 ASK = 60.0  # seconds that a question to the scheduler may take
@@ -83,17 +85,28 @@ class Slurm:
                 raise
             said = ""
         if not said.strip():
-            return Look("ended", "FORGOTTEN")
+            return self._remembered(job)
         state, reason, where = said.strip().splitlines()[0].split("|", 2)
-        if state in ENDED:
-            return Look("ended", state)
-        waits = state in ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
-        return Look("waiting" if waits else "running", state, "" if reason == "None" else reason, where)
+        return _look(state, reason, where)
+
+    def _remembered(self, job: str) -> Look:
+        """A look at a job that squeue does not list: it has ended unless scontrol knows better."""
+        try:
+            said = self.settings(job)
+        except Unreachable as error:
+            if "Invalid job id" not in str(error):
+                raise
+            return Look("ended", "FORGOTTEN")
+        return _look(said["JobState"], said.get("Reason", ""), said.get("NodeList", ""))
+
+    def settings(self, job: str) -> dict[str, str]:
+        """What the controller has on record of a job, under scontrol's names: Partition, TimeLimit, JobState and others."""
+        return dict(re.findall(r"(\w+)=(\S*)", _ask("scontrol", "--oneliner", "show", "job", job)))
 
     def ended(self, job: str) -> End:
         """How a job ended, by scontrol as long as it remembers, then by sacct where the site has it."""
         with contextlib.suppress(Unreachable):
-            said = dict(re.findall(r"(\w+)=(\S*)", _ask("scontrol", "--oneliner", "show", "job", job)))
+            said = self.settings(job)
             return _end(said["JobState"], said.get("ExitCode", "0:0"), said.get("Reason", ""))
         with contextlib.suppress(Unreachable, IndexError, ValueError):
             said_rows = _ask("sacct", "-n", "-P", "-X", "-j", job, "-o", "State,ExitCode,Reason").splitlines()
@@ -104,6 +117,46 @@ class Slurm:
         with contextlib.suppress(Unreachable):  # it may have ended meanwhile
             _ask("scancel", job)
 
+    def check_taken(self, job: str, asked: dict[str, str]) -> None:
+        """Compare what was asked for with what the controller has on record; a job that differs is cancelled.
+
+        `asked` has scontrol's names: {"Partition": "gpu", "TimeLimit": "04:00:00", ...}. Raises a Problem.
+        """
+        try:
+            taken = self.settings(job)
+        except Unreachable:  # nothing is known; a job that never starts is explained while it waits
+            return
+        differ = {key: value for key, value in asked.items() if key in taken and not _same(key, value, taken[key])}
+        if differ:
+            self.cancel(job)
+            raise Problem(
+                f"job {job} is not what was asked for, and is cancelled",
+                "; ".join(f"{key} is {taken[key]}, asked was {value}" for key, value in differ.items()),
+                "a default or a plugin of the site changes it: write in the cluster file what the site makes of it",
+            )
+
+
+def _same(key: str, asked: str, taken: str) -> bool:
+    if key == "TimeLimit":
+        return minutes(asked) == minutes(taken)
+    return taken in asked.split(",") if key == "Partition" else asked == taken
+
+
+def minutes(limit: str) -> float:
+    """Slurm's [DAYS-]HOURS:MINUTES:SECONDS in minutes; UNLIMITED is infinite."""
+    if limit == "UNLIMITED":
+        return float("inf")
+    days, _, rest = limit.rpartition("-")
+    hours, mins, seconds = ([0, 0, 0] + [int(part) for part in rest.split(":")])[-3:]
+    return 1440 * int(days or 0) + 60 * hours + mins + seconds / 60
+
+
+def _look(state: str, reason: str, where: str) -> Look:
+    if state in ENDED:
+        return Look("ended", state)
+    waits = state in ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+    return Look("waiting" if waits else "running", state, "" if reason == "None" else reason, where)
+
 
 def _end(state: str, code: str, reason: str) -> End:
     number, _, by = code.partition(":")
@@ -113,7 +166,7 @@ def _end(state: str, code: str, reason: str) -> End:
 def _ask(*command: str) -> str:
     """What one of Slurm's commands says. Raises a Problem when there is none, Unreachable when it does not answer."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ASK)
+        done = subprocess.run(command, env=environment.cleaned(), capture_output=True, text=True, timeout=ASK)
     except FileNotFoundError:
         if command[0] == "sacct":
             raise Unreachable("no sacct") from None
@@ -163,15 +216,6 @@ class Local:
             end = time.monotonic() + KILL_WAIT
             while self.look(job).phase != "ended" and time.monotonic() < end:
                 time.sleep(0.1)
-
-
-def identity(pid: int) -> str | None:
-    """'PID:START' of a process that lives; None for one that is gone or only waits to be reaped."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if words[0] in "ZX" else f"{pid}:{words[19]}"
 
 
 QUEUES: dict[str, Queue] = {"slurm": Slurm(), "local": Local()}

@@ -18,11 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jepa3d.launch import queues
+from jepa3d.launch import environment, queues
 from jepa3d.launch.cluster import Cluster
 from jepa3d.launch.job import Job, Place, Rank, Where, Work
 from jepa3d.problem import Problem
 from jepa3d.results import store
+from jepa3d.results.claim import identity
 
 FOREVER = 60 * 24 * 3650  # minutes: on this machine there is no time limit
 RECORDED = ("where", "settings", "ranks", "host")
@@ -54,7 +55,7 @@ def submit(work: Work, where: Where, cluster: Cluster, lock: int) -> dict[str, A
             stderr=told,
             start_new_session=True,
             pass_fds=[lock] if lock >= 0 else [],
-            env=_outside_of_jobs(),
+            env=environment.cleaned(),
         )
         helper.wait()
     if place.record.exists():
@@ -76,13 +77,15 @@ def submit_wanted(folder: Path, run: Callable[[list[str]], int]) -> None:
         executor = EXECUTORS[wanted["where"]](place, cluster)
         work = Submitted(place, run, wanted["command"], wanted["cwd"], cluster.gpu, cluster.requeue, wanted["where"])
         number = executor.submit(work).job_id
+        if wanted["where"] == "slurm":
+            queues.Slurm().check_taken(number, _asked(cluster))
     except Problem as problem:
         print(json.dumps(problem.args))
         return
     except Exception as error:  # submitit passes on what sbatch said
         print(json.dumps(_refused(str(error)).args))
         return
-    job = number if wanted["where"] == "slurm" else queues.identity(int(number))
+    job = number if wanted["where"] == "slurm" else identity(int(number))
     store.write_json(place.record, {"id": job, **{key: wanted[key] for key in RECORDED}})
 
 
@@ -155,6 +158,22 @@ def _local_executor(place: Place, cluster: Cluster) -> Any:
     return executor
 
 
+def _asked(cluster: Cluster) -> dict[str, str]:
+    """What `_slurm_executor` asks for, in the words of `scontrol show job`; fields that are not set are the site's."""
+    asked = {
+        "TimeLimit": f"{cluster.minutes // 60:02}:{cluster.minutes % 60:02}:00",
+        "Requeue": str(int(cluster.requeue)),
+        "Partition": cluster.partition,
+        "Account": cluster.account,
+        "QOS": cluster.qos,
+        "Features": cluster.constraint,
+    }
+    overridden = {"time": "TimeLimit", "partition": "Partition", "account": "Account", "qos": "QOS"}
+    overridden |= {"constraint": "Features"}
+    also = {overridden.get(key.replace("_", "-")) for key in cluster.options}
+    return {key: value for key, value in asked.items() if value is not None and key not in also}
+
+
 EXECUTORS = {"slurm": _slurm_executor, "local": _local_executor}
 
 
@@ -175,9 +194,3 @@ def _refused(said: str) -> Problem:
     field = next((name for clue, name in fields.items() if clue in words.lower()), None)
     mend = f"change '{field}' in the cluster file" if field else "change the cluster file, or ask the site"
     return Problem("the job was refused", words[:300], mend)
-
-
-def _outside_of_jobs() -> dict[str, str]:
-    """The environment without what Slurm told a job that this may be part of: a new job would inherit its size."""
-    kept = ("SLURM_CONF", "SLURM_CLUSTERS")
-    return {k: v for k, v in os.environ.items() if k in kept or not k.startswith(("SLURM_", "SRUN_", "PMI"))}

@@ -9,9 +9,10 @@ floating-point numbers are summed:
 - dropout and stochastic depth are drawn for the rows of all ranks, of which each uses its own.
 Checkpoints know nothing of ranks, so that a training may go on with another number of them.
 
-Started by `jepa3d pretrain --launch` (or `evaluate`) or by torchrun, a process finds the others by its environment:
-NCCL between GPUs, Gloo between CPUs. Small agreements (was any rank asked to stop?) always go by Gloo, which waits for
-no GPU, and which notices at once that a process is gone.
+Started by `jepa3d pretrain --launch` (or `evaluate`), a process finds the others by what the launcher put into its
+environment; RANK and WORLD_SIZE of another launcher (torchrun, mpirun) do not count. NCCL between GPUs, Gloo between
+CPUs. Small agreements (was any rank asked to stop?) always go by Gloo, which waits for no GPU, and which notices at
+once that a process is gone.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ ALONE = World()
 
 @contextlib.contextmanager
 def joined() -> Iterator[World]:
-    """The ranks of this training, as the environment (RANK, WORLD_SIZE, ...) says; alone without it."""
+    """The ranks of this training, as its launcher says (JEPA3D_RENDEZVOUS, RANK, WORLD_SIZE); alone without one."""
+    meeting = os.environ.get("JEPA3D_RENDEZVOUS")
     if os.environ.get("JEPA3D_GPU") and not torch.cuda.is_available():
         raise Problem(
             f"rank {os.environ.get('RANK', 0)} sees no GPU",
@@ -128,18 +130,17 @@ def joined() -> Iterator[World]:
         )
     # Slurm sends SIGTERM ahead of a preemption and of a cancellation, and requeues or kills the job itself afterwards
     save_on = (signal.SIGTERM,) if os.environ.get("JEPA3D_JOB") == "slurm" else ()
-    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if size == 1:
+    rank, size = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if meeting else (0, 1)
+    if meeting is None or size == 1:
         yield World(save_on=save_on)
         return
     gpu = torch.cuda.is_available()
     if gpu and torch.cuda.device_count() > 1:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    meeting = os.environ.get("JEPA3D_RENDEZVOUS")  # a file; without one, as torchrun says
-    where = {"init_method": "env://"} if meeting is None else {"store": _rendezvous(Path(meeting), rank, size)}
-    dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=size, timeout=STALL, **where)
+    found = _rendezvous(Path(meeting), rank, size)
+    dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=size, timeout=STALL, store=found)
     control = dist.new_group(backend="gloo", timeout=STALL) if gpu else dist.group.WORLD
-    if meeting is not None and rank == 0:
+    if rank == 0:
         Path(meeting).unlink()  # everyone is here
     yield World(rank, size, control, save_on)
     dist.destroy_process_group()  # not after an error: other ranks may be gone, and NCCL would wait for them

@@ -146,27 +146,30 @@ class Repository:
 def jobs(text: str) -> list[str]:
     """Every 'jepa3d VERB ...' of a log, without where it runs and on how many threads."""
     where = r"(?:--log \S+ )?(?:--study \S+ )?(?:--threads \d+ )?"
-    command = rf"^(?:Shell command:)? *jepa3d --params params.yaml --results results {where}(.*)$"
+    command = rf"^(?:Shell command:)? *(?:\S+ -m )?jepa3d --params params.yaml --results results {where}(.*)$"
     found = re.findall(command, text, re.MULTILINE)
     return sorted(line.strip() for line in found if line.strip() != "check")
 
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """This Python's programs first on PATH, and before them a `jepa3d` that computes nothing."""
+    """This Python's programs first on PATH, and a package `jepa3d` whose command computes nothing."""
     base = tmp_path_factory.mktemp("environment")
-    (base / "bin").mkdir()
-    command = base / "bin" / "jepa3d"
-    hollow = f'exec "{sys.executable}" "{Path(__file__).parent}/hollow.py" "$@"'
-    command.write_text(f'#!/bin/sh\necho "jepa3d $*" >> "$HOLLOW_LOG"\n{hollow}\n')
-    command.chmod(0o755)
+    package = base / "hollow" / "jepa3d"  # the real package, but for what `python -m jepa3d` does
+    package.mkdir(parents=True)
+    real = REPOSITORY / "jepa3d" / "__init__.py"
+    stand_in = f"__file__ = {str(real)!r}\n__path__.append({str(real.parent)!r})\nexec(open(__file__).read())\n"
+    (package / "__init__.py").write_text(f"from __future__ import annotations\n{stand_in}")
+    log = 'open(os.environ["HOLLOW_LOG"], "a").write(f"jepa3d {shlex.join(sys.argv[1:])}\\n")'
+    hollow = f'runpy.run_path({str(Path(__file__).parent / "hollow.py")!r}, run_name="__main__")'
+    (package / "__main__.py").write_text(f"import os, runpy, shlex, sys\n\n{log}\n{hollow}\n")
     names = {"NAME": "a", "EMAIL": "a@b.c"}
     who = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in names.items()}
     return {
         **os.environ,
         **who,
-        "PATH": os.pathsep.join([str(base / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(package.parent), str(REPOSITORY)]),
         "XDG_CACHE_HOME": str(base / "cache"),
         "DVC_SITE_CACHE_DIR": str(base / "site"),
         "DVC_GLOBAL_CONFIG_DIR": str(base / "global"),

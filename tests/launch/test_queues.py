@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jepa3d.launch import queues
+from jepa3d.launch import environment, queues
 from jepa3d.launch.queues import End, Local, Look, Slurm
 from jepa3d.problem import Problem
 
@@ -46,12 +46,13 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     ],
 )
 def test_a_state_is_waiting_running_or_ended(tools: Tools, said: str, look: Look):
-    tools(squeue=f"echo '{said}'")
+    tools(squeue=f"echo '{said}'", scontrol="echo 'Invalid job id specified' >&2; exit 1")
     assert Slurm().look("7") == look
 
 
 def test_a_job_that_slurm_has_forgotten_has_ended(tools: Tools):
-    tools(squeue="echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    unknown = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+    tools(squeue=unknown, scontrol=unknown)
     assert Slurm().look("7") == Look("ended", "FORGOTTEN")
 
 
@@ -141,3 +142,62 @@ def test_the_scheduler_is_given_time(tools: Tools, monkeypatch: pytest.MonkeyPat
     with pytest.raises(queues.Unreachable, match="no answer"):
         Slurm().look(str(os.getpid()))
     assert time.monotonic() - begin < 4
+
+
+HOSTILE = {
+    "SQUEUE_PARTITION": "urgent",
+    "SQUEUE_USERS": "nobody",
+    "SBATCH_PARTITION": "urgent",
+    "SLURM_JOB_ID": "12",
+    "SRUN_CPUS_PER_TASK": "3",
+    "PMI_RANK": "0",
+}
+SITE = {"SLURM_CONF": "/site/slurm.conf", "SLURM_CLUSTERS": "east"}
+
+
+def test_what_the_shell_says_about_jobs_does_not_reach_the_scheduler(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for key, value in (HOSTILE | SITE).items():
+        monkeypatch.setenv(key, value)
+    tools(squeue=f"export -p > {tmp_path}/seen; echo 'RUNNING|None|n1'")
+    assert Slurm().look("7").phase == "running"
+    seen = (tmp_path / "seen").read_text()
+    assert not [key for key in HOSTILE if key in seen]
+    assert all(f"{key}='{value}'" in seen or f'{key}="{value}"' in seen for key, value in SITE.items())
+
+    assert environment.cleaned({"A": "1", "SBATCH_A": "2", "SLURM_CONF": "3"}) == {"A": "1", "SLURM_CONF": "3"}
+    environment.clean()  # in this process, for what Snakemake submits
+    assert not set(HOSTILE) & set(os.environ)
+    assert set(SITE) <= set(os.environ)
+    assert "SBATCH_PARTITION=urgent of this shell does not count; use 'partition'" in capsys.readouterr().err
+
+
+def test_a_job_that_squeue_does_not_list_has_ended_only_if_scontrol_agrees(tools: Tools):
+    tools(squeue="true", scontrol="echo 'JobId=7 JobState=RUNNING Reason=None NodeList=n2'")
+    assert Slurm().look("7") == Look("running", "RUNNING", "", "n2")
+    tools(squeue="true", scontrol="echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    assert Slurm().look("7") == Look("ended", "FORGOTTEN")
+    tools(squeue="true", scontrol="echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(queues.Unreachable):
+        Slurm().look("7")
+
+
+def test_a_job_that_is_not_what_was_asked_for_is_cancelled(tools: Tools, tmp_path: Path):
+    tools(
+        scontrol="echo 'JobId=7 Partition=urgent TimeLimit=10-00:00:00 Requeue=1'",
+        scancel=f'echo "$@" > {tmp_path}/cancelled',
+    )
+    Slurm().check_taken("7", {"Partition": "main,urgent", "TimeLimit": "240:00:00", "QOS": "high"})
+    assert not (tmp_path / "cancelled").exists()
+    with pytest.raises(Problem, match="not what was asked for") as caught:
+        Slurm().check_taken("7", {"Partition": "main", "TimeLimit": "00:20:00", "Requeue": "1"})
+    assert "Partition is urgent, asked was main; TimeLimit is 10-00:00:00, asked was 00:20:00" in caught.value.why
+    assert (tmp_path / "cancelled").read_text().strip() == "7"
+
+
+@pytest.mark.parametrize(
+    ("limit", "minutes"), [("00:20:00", 20), ("1-02:00:30", 1560.5), ("UNLIMITED", float("inf")), ("45:00", 45)]
+)
+def test_time_limits_are_minutes(limit: str, minutes: float):
+    assert queues.minutes(limit) == minutes

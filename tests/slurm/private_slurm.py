@@ -25,6 +25,23 @@ from types import TracebackType
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 PATH = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
 FIRST_PORT = 17000
+HOSTILE = {  # what users' shells say about jobs, all of it against what the project asks for
+    "SBATCH_PARTITION": "urgent",
+    "SBATCH_TIMELIMIT": "1",
+    "SBATCH_NO_REQUEUE": "1",
+    "SBATCH_JOB_NAME": "mine",
+    "SBATCH_OUTPUT": "/nowhere/out",
+    "SBATCH_MEM_PER_NODE": "1",
+    "SQUEUE_PARTITION": "urgent",
+    "SQUEUE_USERS": "nobody",
+    "SQUEUE_NAMES": "mine",
+    "SRUN_CPUS_PER_TASK": "3",
+    "SLURM_NTASKS": "7",
+    "SLURM_JOB_ID": "999999",
+    "RANK": "1",
+    "WORLD_SIZE": "8",
+    "MASTER_ADDR": "elsewhere",
+}
 CPUS, MEMORY_MB = 16, 200_000  # what a node claims to have; nobody measures
 PATIENCE = 120.0  # seconds
 

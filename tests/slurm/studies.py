@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from private_slurm import Slurm, wait_until
+from private_slurm import HOSTILE, Slurm, wait_until
 
 from jepa3d.layout import Layout
 from jepa3d.results import store
@@ -49,7 +49,16 @@ PARAMS: dict[str, Any] = {
         "finetune": {"dataset": "toys", "task": {"kind": "finetune", "fit": {"steps": 12, "batch": 8}}},
     },
 }
-CLUSTER = {"nodes": 2, "ranks_per_node": 2, "gpu": False, "cpus_per_rank": 1, "minutes": 20, "notice": 30, "poll": 0.5}
+CLUSTER = {
+    "partition": "main",
+    "nodes": 2,
+    "ranks_per_node": 2,
+    "gpu": False,
+    "cpus_per_rank": 1,
+    "minutes": 20,
+    "notice": 30,
+    "poll": 0.5,
+}
 PATIENCE = 3600.0  # seconds that anything may take on a busy machine
 
 
@@ -81,7 +90,7 @@ class Study:
     def environment(self) -> dict[str, str]:
         own = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder / "cache")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{self.slurm.environment['PATH']}"
-        return self.slurm.environment | own | {"PATH": path}
+        return self.slurm.environment | HOSTILE | own | {"PATH": path}
 
     # ---- commands
 

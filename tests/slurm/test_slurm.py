@@ -16,7 +16,10 @@ pytestmark = pytest.mark.slurm
 
 
 def test_the_study_runs_to_the_end_and_then_there_is_nothing_to_do(study: Study):
-    """`snakemake --profile slurm all` from a fresh clone; what trains does so on two nodes with two ranks each."""
+    """`snakemake --profile slurm all` from a fresh clone; what trains does so on two nodes with two ranks each.
+
+    In a shell whose variables ask Slurm for something else; nothing of that reaches a job.
+    """
     first = study.snakemake("all", "--config", "cluster=slurm/cluster.yaml", "tuning=slurm/cluster.yaml")
     first.succeed()
     assert "jepa finetune seed 0: job" in first.said
@@ -27,6 +30,11 @@ def test_the_study_runs_to_the_end_and_then_there_is_nothing_to_do(study: Study)
     assert cost["ranks"] == 4
     submitted = study.slurm.jobs()  # convert, patchify, pretrain, embed, two evaluations together, fine-tuning, report
     assert list(submitted.values()) == ["COMPLETED"] * 7
+    records = [dict(word.partition("=")[::2] for word in study.slurm.run("scontrol", "-o", "show", "job", str(number)).split())
+               for number in submitted]  # fmt: skip
+    assert {record["Partition"] for record in records} == {"main"}
+    assert all(record["TimeLimit"] != "00:01:00" and record["JobName"] != "mine" for record in records)
+    assert "SBATCH_PARTITION=urgent of this shell does not count" in first.said
     assert not orphans(study)
 
     again = study.snakemake("all")  # where the fine-tuning would be an ordinary job: what is there, is as good

@@ -1,7 +1,10 @@
 # What the rules share: the command, the wildcards, and what the graph says of a job. Wildcards are its names.
 
-JEPA3D = f"jepa3d --params {PARAMS_FILE} --results {RESULTS}"
-ON_CLUSTER = f" --cluster {CLUSTER}" if CLUSTER else ""
+# The interpreter that runs Snakemake: whatever `jepa3d` is first on PATH may be another version.
+JEPA3D = shlex.join(
+    [sys.executable, "-m", "jepa3d", "--params", PARAMS_FILE, "--results", RESULTS]
+)
+ON_CLUSTER = f" --cluster {shlex.quote(CLUSTER)}" if CLUSTER else ""
 
 
 wildcard_constraints:
@@ -19,18 +22,19 @@ def more(number):
     return lambda wildcards, attempt: number * 2 ** (attempt - 1)
 
 
-def claim_cluster(workflow):
-    """On Slurm: one Snakemake a folder, and nothing of a killed one in the queue."""
-    if workflow.executor_plugin.name != "slurm":
-        return
+def claim(workflow):
+    """One Snakemake a folder; on Slurm, nothing of a killed one in the queue and nothing of the shell in its jobs."""
     try:
+        leftover.claim(Path.cwd())
+        if workflow.executor_plugin.name != "slurm":
+            return
         if not CLUSTER:
             raise Problem(
                 "--config: takes the place of the profile's, and says nothing about pretraining",
                 "it would run on this machine",
                 "add 'cluster=slurm/cluster.yaml' to it",
             )
-        leftover.claim(Path.cwd())
+        environment.clean()
         leftover.cancel_leftover(Path.cwd(), workflow.executor_settings.jobname_prefix)
     except Problem as problem:
         raise WorkflowError(str(problem))

@@ -19,7 +19,7 @@ rule convert:
     params:
         settings=settings("convert"),
     shell:
-        "{JEPA3D} --log {log} --threads {threads} convert {wildcards.dataset}"
+        "{JEPA3D} --log {log:q} --threads {threads} convert {wildcards.dataset}"
 
 
 rule all_convert:

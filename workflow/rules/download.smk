@@ -13,7 +13,7 @@ rule download:
     params:
         settings=settings("download"),
     shell:
-        "{JEPA3D} --log {log} download {wildcards.dataset}"
+        "{JEPA3D} --log {log:q} download {wildcards.dataset}"
 
 
 rule all_download:

@@ -20,7 +20,7 @@ rule embed:
     params:
         settings=settings("embed"),
     shell:
-        "{JEPA3D} --log {log} --threads {threads} embed {wildcards.run} {wildcards.dataset} --seed {wildcards.seed}"
+        "{JEPA3D} --log {log:q} --threads {threads} embed {wildcards.run} {wildcards.dataset} --seed {wildcards.seed}"
 
 
 rule all_embed:

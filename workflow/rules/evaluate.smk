@@ -34,11 +34,11 @@ rule evaluate_launched:
     retries: 0
     threads: 1
     resources:
-        launch=f" --cluster {TUNING_CLUSTER}",  # here, so that both rules have one command: a finding stays fresh
+        launch=f" --cluster {shlex.quote(TUNING_CLUSTER)}",  # here, so that both rules have one command: a finding stays fresh
     params:
         settings=settings("evaluate"),
     shell:
-        "{JEPA3D} --log {log} --threads {threads} evaluate {wildcards.run} {wildcards.evaluation}"
+        "{JEPA3D} --log {log:q} --threads {threads} evaluate {wildcards.run} {wildcards.evaluation}"
         " --seed {wildcards.seed}{resources.launch}"
 
 
@@ -60,7 +60,7 @@ rule evaluate_fold:
     params:
         settings=settings("evaluate"),
     shell:
-        "{JEPA3D} --log {log} --threads {threads} evaluate {wildcards.run} {wildcards.evaluation}"
+        "{JEPA3D} --log {log:q} --threads {threads} evaluate {wildcards.run} {wildcards.evaluation}"
         " --seed {wildcards.seed} --fold {wildcards.fold}"
 
 
@@ -83,7 +83,7 @@ rule evaluate:
     params:
         settings=settings("evaluate"),
     shell:
-        "{JEPA3D} --log {log} --threads {threads} evaluate {wildcards.run} {wildcards.evaluation}"
+        "{JEPA3D} --log {log:q} --threads {threads} evaluate {wildcards.run} {wildcards.evaluation}"
         " --seed {wildcards.seed}{resources.launch}"
 
 

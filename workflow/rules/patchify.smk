@@ -19,7 +19,7 @@ rule patchify_shard:
     params:
         settings=settings("patchify"),
     shell:
-        "{JEPA3D} --log {log} --threads {threads} patchify {wildcards.scheme} {wildcards.dataset}"
+        "{JEPA3D} --log {log:q} --threads {threads} patchify {wildcards.scheme} {wildcards.dataset}"
         " --shard {wildcards.shard}"
 
 
@@ -40,7 +40,7 @@ rule patchify:
     params:
         settings=settings("patchify"),
     shell:
-        "{JEPA3D} --log {log} --threads {threads} patchify {wildcards.scheme} {wildcards.dataset}"
+        "{JEPA3D} --log {log:q} --threads {threads} patchify {wildcards.scheme} {wildcards.dataset}"
 
 
 rule all_patchify:

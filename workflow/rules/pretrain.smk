@@ -18,7 +18,7 @@ rule pretrain:
     params:
         settings=settings("pretrain"),
     shell:
-        "{JEPA3D} --log {log} --threads {threads} pretrain {wildcards.run} --seed {wildcards.seed}{ON_CLUSTER}"
+        "{JEPA3D} --log {log:q} --threads {threads} pretrain {wildcards.run} --seed {wildcards.seed}{ON_CLUSTER}"
 
 
 rule all_pretrain:

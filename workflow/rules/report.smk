@@ -15,7 +15,7 @@ rule report:
     params:
         settings=REPORT.settings,
     shell:
-        "{JEPA3D} --log {log} --study {STUDY} report"
+        "{JEPA3D} --log {log:q} --study {STUDY} report"
 
 
 rule all_report:
