@@ -100,7 +100,7 @@ class Slurm:
         return _look(said["JobState"], said.get("Reason", ""), said.get("NodeList", ""))
 
     def settings(self, job: str) -> dict[str, str]:
-        """What the controller has on record of a job, under scontrol's names: Partition, TimeLimit, JobState and others."""
+        """What the controller has on record of a job, under scontrol's names: Partition, TimeLimit, JobState..."""
         return dict(re.findall(r"(\w+)=(\S*)", _ask("scontrol", "--oneliner", "show", "job", job)))
 
     def ended(self, job: str) -> End:

@@ -37,7 +37,6 @@ HOSTILE = {  # what users' shells say about jobs, all of it against what the pro
     "SQUEUE_NAMES": "mine",
     "SRUN_CPUS_PER_TASK": "3",
     "SLURM_NTASKS": "7",
-    "SLURM_JOB_ID": "999999",
     "RANK": "1",
     "WORLD_SIZE": "8",
     "MASTER_ADDR": "elsewhere",

@@ -30,8 +30,8 @@ def test_the_study_runs_to_the_end_and_then_there_is_nothing_to_do(study: Study)
     assert cost["ranks"] == 4
     submitted = study.slurm.jobs()  # convert, patchify, pretrain, embed, two evaluations together, fine-tuning, report
     assert list(submitted.values()) == ["COMPLETED"] * 7
-    records = [dict(word.partition("=")[::2] for word in study.slurm.run("scontrol", "-o", "show", "job", str(number)).split())
-               for number in submitted]  # fmt: skip
+    shown = (study.slurm.run("scontrol", "-o", "show", "job", str(number)) for number in submitted)
+    records = [dict(word.partition("=")[::2] for word in text.split()) for text in shown]
     assert {record["Partition"] for record in records} == {"main"}
     assert all(record["TimeLimit"] != "00:01:00" and record["JobName"] != "mine" for record in records)
     assert "SBATCH_PARTITION=urgent of this shell does not count" in first.said
