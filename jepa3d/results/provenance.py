@@ -21,7 +21,7 @@ from jepa3d.parallel import tmap
 from jepa3d.params import Params
 from jepa3d.params.models import init_file
 from jepa3d.problem import Problem
-from jepa3d.results import records, store
+from jepa3d.results import records, store, walk
 
 FOLDERS = ("canonical", "patches", "pretrain", "features", "evals", "studies", "report", "plots")
 
@@ -72,7 +72,7 @@ def outputs(layout: Layout) -> list[Path]:
     """Every file of results/ that a verb made."""
     files = [layout.metrics, *(layout.results / "raw").glob("*/SOURCE.json")]
     for folder in FOLDERS:
-        files += (layout.results / folder).rglob("*")
+        files += walk.files(layout.results / folder)
     return sorted(path for path in files if path.is_file() and not path.name.startswith(".") and place_of(path))
 
 
@@ -136,7 +136,9 @@ def _stamps(files: Files) -> Iterable[Finding]:
 def _gone(files: Files) -> Iterable[Finding]:
     """Outputs that were recorded and are no longer there."""
     root = files.layout.records
-    for record in sorted(root.rglob("*.json")):
+    for record in walk.files(root):
+        if record.suffix != ".json":
+            continue
         relative = record.relative_to(root)
         path = files.layout.results.joinpath(*relative.parts[1:-1], relative.name.removesuffix(".json"))
         if not path.exists() and not record.name.startswith("."):

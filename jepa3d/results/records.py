@@ -12,6 +12,7 @@ stamp, just before the output takes its name: whatever has its name has its reco
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from typing import Any
 
 from jepa3d.layout import Layout, place_of
 
+CODE = ("jepa3d", "workflow", "Snakefile")
 BEGIN = time.time()  # of the command: the first import is nearly the first thing that it does
 PACKAGES = ("torch", "numpy", "h5py", "numba", "scipy", "scikit-learn", "safetensors")
 
@@ -117,20 +119,29 @@ def cpu() -> str:
 
 
 def checkout(folder: Path) -> dict[str, str] | None:
-    """The commit that a folder's files are of, and a hash over what differs from it ('' where nothing does)."""
+    """The commit that the code in a folder is of, and a hash over what differs from it ('' where nothing does).
+
+    What differs is: any tracked file, and new files among the code (CODE); other new files may be data of any size.
+    """
     try:
         commit = _git(folder, "rev-parse", "HEAD").decode().strip()
         changes = _git(folder, "diff", "HEAD", "--", ".")
-        new = _git(folder, "ls-files", "--others", "--exclude-standard", "--", ".")
+        new = _git(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", *CODE)
     except (OSError, subprocess.SubprocessError):
         return None
-    dirty = changes + b"".join(name + (folder / os.fsdecode(name)).read_bytes() for name in new.splitlines())
-    return {"commit": commit, "changes": hashlib.sha256(dirty).hexdigest()[:16] if dirty else ""}
+    digest = hashlib.sha256(changes)
+    names = [name for name in new.split(b"\0") if name.endswith((b".py", b".smk"))]
+    for name in names:
+        with contextlib.suppress(OSError):  # a dangling link, as editors make them, or gone meanwhile
+            digest.update(name + (folder / os.fsdecode(name)).read_bytes())
+    return {"commit": commit, "changes": digest.hexdigest()[:16] if changes or names else ""}
 
 
 def _git(folder: Path, *arguments: str) -> bytes:
+    """What git says about a folder; GIT_DIR and the like of a shell or a hook are about another one."""
     command = ["git", "--no-optional-locks", "-c", "core.quotePath=false", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=20).stdout
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True, timeout=20).stdout
 
 
 def _cores() -> int:

@@ -92,6 +92,8 @@ def code_hash() -> str:
     digest = hashlib.sha256()
     root = Path(__file__).parents[1]
     for source in sorted(root.rglob("*.py")):
+        if source.name.startswith(".") or not source.is_file():  # an editor's, of a file that is not saved yet
+            continue
         digest.update(str(source.relative_to(root)).encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jepa3d.layout import Layout
 from jepa3d.params import Params
-from jepa3d.results import resume
+from jepa3d.results import resume, walk
 
 ASIDE = "the state of other settings or data, which was set aside"
 QUIET = 3600.0  # seconds: what was written to more recently than this may belong to work that goes on
@@ -46,9 +46,9 @@ def leftovers(params: Params, layout: Layout) -> Iterator[tuple[Path, str]]:
         yield from _of_evaluations(params, layout, run, seed, state)
         for path in filter(resume.is_aside, sorted(state.iterdir())):
             yield path, ASIDE
-    for path in sorted(layout.results.rglob(".*.tmp")):
+    for path in (path for path in walk.files(layout.results) if path.match(".*.tmp")):
         yield path, "half-written by a command that was killed"
-    for path in sorted(layout.records.rglob("*.json")):
+    for path in (path for path in walk.files(layout.records) if path.suffix == ".json"):
         relative = path.relative_to(layout.records)
         output = layout.results.joinpath(*relative.parts[1:-1], relative.name.removesuffix(".json"))
         if not path.name.startswith(".") and not output.exists():
@@ -66,7 +66,7 @@ def _of_evaluations(params: Params, layout: Layout, run: str, seed: str, state: 
 
 
 def below(path: Path) -> list[Path]:
-    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return list(walk.files(path)) if path.is_dir() else [path]
 
 
 def newest(path: Path) -> float:

@@ -270,6 +270,8 @@ def test_the_code_of_a_stamp_is_that_of_the_whole_package(tmp_path: Path, monkey
     (package / "seeds.py").write_text("1")
     monkeypatch.setattr(store, "__file__", str(package / "results" / "store.py"))
     before = store.code_hash.__wrapped__()
+    (package / ".#seeds.py").symlink_to("user@host.1234")  # an editor's, of a file that is not saved yet
+    assert store.code_hash.__wrapped__() == before
     (package / "seeds.py").write_text("2")
     assert store.code_hash.__wrapped__() != before
 

@@ -188,7 +188,7 @@ def test_only_an_output_in_its_place_that_is_written_with_its_stamp_is_recorded(
     assert not list(tmp_path.rglob("records"))
 
 
-def test_a_record_knows_the_commit_and_a_change_that_is_in_no_commit(tmp_path: Path):
+def test_a_record_knows_the_commit_and_a_change_that_is_in_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def git(*arguments: str) -> None:
         who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
         subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
@@ -201,14 +201,35 @@ def test_a_record_knows_the_commit_and_a_change_that_is_in_no_commit(tmp_path: P
     clean = records.checkout(tmp_path)
     (tmp_path / "code.py").write_text("2\n")
     changed = records.checkout(tmp_path)
-    (tmp_path / "new.py").write_text("3\n")
+    (tmp_path / "jepa3d").mkdir()
+    (tmp_path / "jepa3d" / "new.py").write_text("3\n")
     more = records.checkout(tmp_path)
+    (tmp_path / "jepa3d" / ".#open.py").symlink_to("user@host.1234")  # what editors leave of a file that is not saved
+    (tmp_path / "clone").mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path / "clone", check=True)
+    (tmp_path / "data.bin").write_bytes(b"1")
+    same = records.checkout(tmp_path)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "clone" / ".git"))  # as in a hook of another repository
+    assert records.checkout(tmp_path) == same
     assert clean is not None
     assert changed is not None
     assert more is not None
     assert re.fullmatch("[0-9a-f]{40}", clean["commit"])
     assert clean["changes"] == ""
     assert len({clean["changes"], changed["changes"], more["changes"]}) == 3
+    (tmp_path / "data.bin").write_bytes(b"2")  # of any size, and no code
+    assert records.checkout(tmp_path) == same
+
+
+def test_a_part_of_the_results_may_lie_elsewhere_behind_a_link(params: Params, made: Layout, tmp_path: Path):
+    for number, folder in enumerate(("evals", "pretrain/jepa", "records/embed")):
+        there = (made.results / folder).rename(tmp_path / f"disk{number}")
+        (made.results / folder).symlink_to(there)
+    (tmp_path / "disk0" / "round").symlink_to(tmp_path / "disk0")  # a circle
+    assert bad(made) == {}
+    assert provenance.judge(params, provenance.read(made)).stale == []
+    flip(next((tmp_path / "disk0").rglob("*.json")), 5)
+    assert [*bad(made)] == [name for name in bad(made) if name.startswith("evals/")] != []
 
 
 # --- what is current
