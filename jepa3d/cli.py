@@ -20,13 +20,28 @@ from jepa3d.params import Params
 from jepa3d.problem import Problem
 from jepa3d.results.claim import claimed
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-Seed = Annotated[int, typer.Option(min=0, help="One of the study's seeds.")]
+ABOUT = """3D-JEPA from raw archive to final tables: self-supervised learning on 3D point clouds.
+
+`snakemake --cores all all` gives the commands of the pipeline in the right order. Each of them can be given by hand:
+
+    jepa3d pretrain jepa --seed 0
+
+Exit codes: 0, done; 1, done, and something was found or set aside; 2, a mistake, which three lines explain;
+128 + N, stopped by signal N, and the same command goes on.
+"""
+PIPELINE, USE, INSPECT = "Pipeline", "Use a trained encoder", "Inspect and tidy up"
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=ABOUT)
+Dataset = Annotated[str, typer.Argument(help="A data set: an entry of `datasets` in params.yaml.")]
+SchemeName = Annotated[str, typer.Argument(metavar="SCHEME", help="A patch scheme: an entry of `patches`.")]
+Run = Annotated[str, typer.Argument(help="A run: an entry of `runs` in params.yaml.")]
+Evaluation = Annotated[str, typer.Argument(metavar="EVAL", help="An evaluation: an entry of `evals`.")]
+Seed = Annotated[int, typer.Option(min=0, help="Which repetition of the run: one of the study's seeds.")]
 Launch = Annotated[
     Literal["here", "local", "slurm"] | None,
     typer.Option(
-        help="here: in this process. local: as ranks on this machine. slurm: as a job, which is followed and found "
-        "again. Default: here; slurm with --cluster."
+        help="here: in this process; local: as several ranks on this machine; slurm: as a job of a cluster, which "
+        "is followed. Default: here, and slurm with --cluster."
     ),
 ]
 ClusterFile = Annotated[
@@ -55,12 +70,14 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    params: Annotated[Path, typer.Option(help="The file that says what is computed.")] = Path("params.yaml"),
-    results: Annotated[Path, typer.Option(help="The folder that everything is written to.")] = Path("results"),
-    study: Annotated[str | None, typer.Option(help="Another study than params.yaml chooses.")] = None,
+    params: Annotated[Path, typer.Option(help="What is computed: runs, data, evaluations.")] = Path("params.yaml"),
+    results: Annotated[Path, typer.Option(help="The folder for everything that is written.")] = Path("results"),
+    study: Annotated[str | None, typer.Option(help="A study in place of the one that params.yaml chooses.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads and processes to use; 0: all cores at hand.")] = 0,
-    log_file: Annotated[Path | None, typer.Option("--log", help="A file that keeps what is said.")] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+    log_file: Annotated[Path | None, typer.Option("--log", help="Also write all messages to this file.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     _Context.params, _Context.results, _Context.study = params, results, study
     if log_file:
@@ -109,9 +126,9 @@ def _submit(
     return params, layout
 
 
-@app.command()
-def download(dataset: str) -> None:
-    """Fetch a data set's raw files, or record where they are."""
+@app.command(rich_help_panel=PIPELINE)
+def download(dataset: Dataset) -> None:
+    """Fetch the raw files of a data set, or note where they are."""
     from jepa3d.stages.download import download as stage
 
     params, layout = _load()
@@ -119,9 +136,9 @@ def download(dataset: str) -> None:
     stage(params, layout, dataset)
 
 
-@app.command()
-def convert(dataset: str) -> None:
-    """Raw files -> one canonical HDF5 file."""
+@app.command(rich_help_panel=PIPELINE)
+def convert(dataset: Dataset) -> None:
+    """Write one HDF5 file of a data set's raw files; damaged shapes are set aside."""
     from jepa3d.stages.convert import convert as stage
 
     params, layout = _load()
@@ -129,13 +146,13 @@ def convert(dataset: str) -> None:
     stage(params, layout, dataset)
 
 
-@app.command()
+@app.command(rich_help_panel=PIPELINE)
 def patchify(
-    scheme: str,
-    dataset: str,
+    scheme: SchemeName,
+    dataset: Dataset,
     shard: Annotated[int | None, typer.Option(min=0, help="Only one shard of a data set that has `shards`.")] = None,
 ) -> None:
-    """Cache the FPS and KNN indices of a data set's patches."""
+    """Cut a data set into patches: cache the indices of FPS and KNN."""
     from jepa3d.stages.patchify import patchify as stage
 
     params, layout = _load()
@@ -143,14 +160,14 @@ def patchify(
     stage(params, layout, scheme, dataset, shard)
 
 
-@app.command()
+@app.command(rich_help_panel=PIPELINE)
 def pretrain(
-    run: str,
+    run: Run,
     seed: Seed,
     launch: Launch = None,
     cluster: ClusterFile = None,
 ) -> None:
-    """Train a run, or go on where it was stopped."""
+    """Pretrain the encoder of a run; a stopped training goes on."""
     params, layout = _submit(launch, cluster, run, seed)
     from jepa3d.stages.pretrain import pretrain as stage
     from jepa3d.train.loop import Stopped
@@ -164,9 +181,9 @@ def pretrain(
         raise typer.Exit(128 + stopped.signal) from None
 
 
-@app.command()
-def embed(run: str, dataset: str, seed: Seed) -> None:
-    """Features of a data set by a trained encoder."""
+@app.command(rich_help_panel=PIPELINE)
+def embed(run: Run, dataset: Dataset, seed: Seed) -> None:
+    """Write the features of a data set by a trained encoder."""
     from jepa3d.stages.embed import embed as stage
 
     params, layout = _load()
@@ -175,16 +192,16 @@ def embed(run: str, dataset: str, seed: Seed) -> None:
     stage(params, layout, run, dataset, seed)
 
 
-@app.command()
+@app.command(rich_help_panel=PIPELINE)
 def evaluate(
-    run: str,
-    evaluation: Annotated[str, typer.Argument(metavar="EVAL")],
+    run: Run,
+    evaluation: Evaluation,
     seed: Seed,
     fold: Annotated[int | None, typer.Option(min=0, help="Only one of the trainings of an evaluation.")] = None,
     launch: Launch = None,
     cluster: ClusterFile = None,
 ) -> None:
-    """Score a trained encoder by one evaluation; one that trains goes on where it was stopped."""
+    """Score a trained encoder by one evaluation; a stopped fine-tuning goes on."""
     from jepa3d.stages.evaluate import evaluate as stage
 
     if fold is not None and (cluster or launch in ("local", "slurm")):
@@ -206,9 +223,9 @@ def evaluate(
         raise typer.Exit(128 + stopped.signal) from None
 
 
-@app.command()
+@app.command(rich_help_panel=PIPELINE)
 def report() -> None:
-    """Tables, pictures and metrics.json of the chosen study."""
+    """Write tables, pictures and metrics.json of the chosen study."""
     from jepa3d.stages.report import report as stage
 
     params, layout = _load()
@@ -216,61 +233,61 @@ def report() -> None:
     stage(params, layout)
 
 
-@app.command()
+@app.command(rich_help_panel=INSPECT)
 def doctor() -> None:
-    """What the chosen study needs, what is there, and how to get what is missing."""
+    """Say what the chosen study needs, what is there, and how to get the rest."""
     from jepa3d.tools.doctor import doctor as examine
 
     params, layout = _load()
     raise typer.Exit(examine(params, layout))
 
 
-@app.command()
+@app.command(rich_help_panel=INSPECT)
 def check() -> None:
-    """Check params.yaml as a whole, objectives included; says nothing when all is well."""
+    """Check all of params.yaml; no output means that it is valid."""
     params, _ = _load()
     project.check_objectives(params)
 
 
-@app.command()
+@app.command(rich_help_panel=INSPECT)
 def schema() -> None:
-    """The JSON schema of params.yaml, for editors: params.schema.json is this."""
+    """Print the JSON schema of params.yaml, with which editors complete and check it."""
     print(json.dumps(project.schema(), indent=1, ensure_ascii=False))
 
 
-@app.command()
+@app.command(rich_help_panel=INSPECT)
 def verify() -> None:
-    """Hash every file under results/ again, and name each that is not as it was made. Exit code 1: there are some."""
+    """Hash every file of results/ again, and name each one that has changed (exit code 1)."""
     from jepa3d.results.provenance import verify as examine
 
     params, layout = _load()
     raise typer.Exit(examine(params, layout))
 
 
-@app.command()
+@app.command(rich_help_panel=INSPECT)
 def trace(
     metrics: Annotated[Path, typer.Argument(help="results/metrics.json")],
-    run: str,
-    evaluation: Annotated[str, typer.Argument(metavar="EVAL")],
+    run: Run,
+    evaluation: Evaluation,
 ) -> None:
-    """Where a number comes from: every file, setting, seed, version and machine back to the raw data."""
+    """Say where a number comes from: files, settings, seeds, versions, machines."""
     from jepa3d.results.trace import trace as follow
 
     raise typer.Exit(follow(metrics, run, evaluation))
 
 
-@app.command()
+@app.command(rich_help_panel=INSPECT)
 def tidy(
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would go.")] = False,
 ) -> None:
-    """Remove resume states of finished trainings and what killed commands left. No output goes."""
+    """Remove what finished trainings and killed commands left; outputs stay."""
     from jepa3d.results.tidy import tidy as clean
 
     params, layout = _load()
     clean(params, layout, dry_run)
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def encode(
     files: Annotated[list[Path], typer.Argument(help="Meshes, clouds, tables of clouds, or folders of such.")],
     encoder: Annotated[Path, typer.Option(help="An encoder.safetensors.")],
@@ -289,7 +306,7 @@ def encode(
     tokens: Annotated[bool, typer.Option("--tokens", help="Also a feature of every patch, and its centre.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at a damaged shape.")] = False,
 ) -> None:
-    """Features of your own meshes and clouds. Exit code 1: written, but damaged shapes were set aside."""
+    """Write the features of your own meshes and clouds (exit code 1: some were set aside)."""
     from jepa3d.tools.encode import encode as write
 
     _limit_torch()
@@ -303,7 +320,7 @@ def encode(
     raise typer.Exit(bool(done.aside))
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def export(
     encoder: Annotated[Path, typer.Option(help="An encoder.safetensors.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .onnx, or in .pt for TorchScript.")],
@@ -312,7 +329,7 @@ def export(
     ] = "context",
     up: Annotated[Literal["x", "y", "z"], typer.Option(help="The upward axis of the clouds that it will get.")] = "y",
 ) -> None:
-    """A trained encoder as one file for other programs, from points to features, checked beside the original."""
+    """Write a trained encoder as ONNX or TorchScript, from points to features."""
     from jepa3d.pretrained import load
     from jepa3d.tools.export import export as write
 
@@ -321,7 +338,7 @@ def export(
     print(f"{output}: its features differ from the encoder's by at most {difference:.1e}")
 
 
-@app.command("import")
+@app.command("import", rich_help_panel=USE)
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="A checkpoint that the method's authors published.")],
     peer: Annotated[
@@ -329,16 +346,20 @@ def import_checkpoint(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .safetensors.")],
 ) -> None:
-    """The encoder of a peer's public checkpoint as a file of ours, for `init:` of a run and for all evaluations."""
+    """Turn a public checkpoint of another method into an encoder file of ours."""
     from jepa3d.tools.checkpoints import write
 
     _limit_torch()
     print("\n".join(write(file, peer, output)))
 
 
-@app.command()
-def cancel(run: str, seed: Seed, evaluation: Annotated[str | None, typer.Argument(metavar="[EVAL]")] = None) -> None:
-    """End the job of a run, or of an evaluation of it: one that was started with --launch local or slurm."""
+@app.command(rich_help_panel=PIPELINE)
+def cancel(
+    run: Run,
+    seed: Seed,
+    evaluation: Annotated[str | None, typer.Argument(metavar="[EVAL]", help="An evaluation that trains.")] = None,
+) -> None:
+    """End the submitted job of a run or of an evaluation."""
     from jepa3d.launch import trainings
 
     params, layout = _load()

@@ -14,6 +14,7 @@ from typing import IO, Any, NamedTuple
 
 import pytest
 import torch
+import typer
 
 from jepa3d import __version__, cli, log
 from jepa3d.layout import Layout
@@ -53,6 +54,19 @@ def jepa3d(
         return Said(code, *capsys.readouterr())
 
     return _jepa3d
+
+
+def test_every_command_and_every_argument_says_in_one_line_what_it_is():
+    commands = typer.main.get_command(cli.app).commands.values()  # type: ignore[attr-defined]
+    shown = [command for command in commands if not command.hidden]
+    assert len(shown) > 10
+    for command in shown:
+        assert command.rich_help_panel in (cli.PIPELINE, cli.USE, cli.INSPECT), command.name
+        assert command.help is not None
+        assert 20 < len(command.help) < 90, command.name
+        assert "\n" not in command.help, command.name
+        for parameter in command.params:
+            assert parameter.help, f"{command.name} {parameter.name}"
 
 
 def assert_problem(said: Said, *words: str) -> None:

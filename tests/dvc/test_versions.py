@@ -174,6 +174,18 @@ def test_a_killed_repro_is_mended_by_the_next(clone: Clone, everything: bool):
     assert here.corrupt() == []
 
 
+def test_a_killed_snakemake_holds_up_no_other_and_the_same_command_goes_on(clone: Clone):
+    here = clone()
+    here.versions("pull")
+    here.change(lambda p: p["models"]["wide"].update(depth=2))
+    first = here.start("snakemake", "--cores", "2", "all", HOLLOW_SECONDS="5")
+    here.wait_for_a_job("pretrain")
+    assert "another Snakemake works here" in here.run("snakemake", "--cores", "2", "all", check=False)
+    here.kill(first, everything=True)
+    here.snakemake("all")
+    assert "Nothing to be done" in here.run("snakemake", "-n", "all")
+
+
 def test_a_killed_pull_and_a_killed_push_are_mended_by_the_next(clone: Clone, tmp_path: Path):
     here = clone()
     for moment in (0.6, 1.2, 2.5, 4.5):
