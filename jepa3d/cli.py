@@ -89,9 +89,11 @@ def _options(
 def _claim(params: Params, layout: Layout, verb: str, *names: str) -> None:
     """Be the only command that makes this output, until the end of this process; the first of several ranks is."""
     Graph(params, layout).job(verb, *names)  # the names exist
-    if "JEPA3D_RENDEZVOUS" in os.environ and os.environ.get("RANK", "0") != "0":
+    launched = "JEPA3D_RENDEZVOUS" in os.environ
+    if launched and os.environ.get("RANK", "0") != "0":
         return
-    _Context.ended.enter_context(claimed(layout.claim(verb, *names), " ".join(["jepa3d", verb, *names])))
+    patience = 180.0 if launched else 0.0  # what the job's earlier life was may still be ending
+    _Context.ended.enter_context(claimed(layout.claim(verb, *names), " ".join(["jepa3d", verb, *names]), patience))
 
 
 def _limit_torch() -> None:

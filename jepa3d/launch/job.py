@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -175,6 +176,8 @@ class Job:
                 os.kill(os.getpid(), signal.SIGUSR2)
                 time.sleep(60)  # the handler comes first
             except Exception as error:
+                if isinstance(error, subprocess.CalledProcessError) and error.returncode < 0:
+                    time.sleep(60)  # Slurm has begun to requeue: it ends this step, and scontrol within it first
                 why = f"Slurm did not requeue it: {error}"
         words = (f"stopped by {signal.Signals(code - 128).name}, its state is saved", why, "the same command goes on")
         self._leave(rank, life, code, words)

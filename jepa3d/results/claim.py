@@ -27,15 +27,22 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @contextlib.contextmanager
-def claimed(path: Path, what: str) -> Iterator[None]:
+def claimed(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
     """Own the claim `path` on `what` (a command, for the words) until the end of the context.
 
-    Raises a Problem that names the owner where another process has it.
+    Raises a Problem that names the owner where another process has it for longer than `patience` seconds.
     """
-    handle, locked = _opened(path)
-    try:
+    end = time.monotonic() + patience
+    while True:
+        handle, locked = _opened(path)
         owner = _read(handle)
-        if locked is False or (owner and _alive(owner, path, locked is None)):
+        free = locked is not False and not (owner and _alive(owner, path, locked is None))
+        if free or time.monotonic() > end:
+            break
+        os.close(handle)
+        time.sleep(0.5)
+    try:
+        if not free:
             raise Problem(
                 f"{what}: is being done already",
                 f"by process {owner.get('pid', '?')} on {owner.get('host', '?')} since {owner.get('since', '?')}; "

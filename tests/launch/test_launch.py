@@ -471,12 +471,25 @@ def test_the_options_of_a_slurm_job_are_those_of_the_file(
     assert "gpus" not in quiet
 
 
-def test_a_job_inside_a_job_does_not_inherit_its_size(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("SLURM_NTASKS", "7")
-    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
-    found = submit._outside_of_jobs()
-    assert "SLURM_NTASKS" not in found
-    assert found["SLURM_CONF"] == "/etc/slurm.conf"
+@pytest.mark.parametrize(("code", "noted"), [(-signal.SIGTERM, False), (1, True)])
+def test_a_scontrol_that_is_ended_with_the_job_has_done_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, noted: bool
+):
+    """Slurm may end the step, with `scontrol requeue` in it, before that has returned: no failure to be noted."""
+    job = Job(Place(tmp_path, "a-job"), run=lambda _: 0, command=[], cwd=".", gpu=False, requeue=True, where="slurm")
+
+    def requeue(*_: object) -> None:
+        raise subprocess.CalledProcessError(code, ["scontrol", "requeue", "8"])
+
+    def killed(*_: object) -> None:
+        raise SystemExit("killed with the step")
+
+    monkeypatch.setattr(os, "kill", requeue)
+    monkeypatch.setattr(time, "sleep", killed)
+    monkeypatch.setattr(os, "_exit", killed)
+    with pytest.raises(SystemExit):
+        job._stopped(0, 0, 128 + signal.SIGUSR2)
+    assert job.place.end(0).exists() is noted
 
 
 # --- real trainings

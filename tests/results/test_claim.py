@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,13 @@ def test_the_second_is_refused_and_told_who_is_at_work(other: subprocess.Popen[b
     assert not (tmp_path / "a.lock").exists()
     with claimed(tmp_path / "a.lock", "it"):
         pass
+
+
+def test_one_that_has_patience_waits_for_the_end_of_the_first(other: subprocess.Popen[bytes], tmp_path: Path):
+    threading.Timer(0.3, other.kill).start()
+    with claimed(tmp_path / "a.lock", "it", patience=60):
+        assert json.loads((tmp_path / "a.lock").read_text())["pid"] == os.getpid()
+    assert other.poll() is not None
 
 
 def test_a_killed_owner_holds_nobody_up(other: subprocess.Popen[bytes], tmp_path: Path):
