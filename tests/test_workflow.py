@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from jepa3d.layout import Layout
 from jepa3d.results import store
@@ -41,7 +42,10 @@ def test_the_verbs_are_the_same_words_as_stage_rule_file_and_subcommand():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_rule_file_has_its_rule_and_one_that_asks_for_all_of_it(verb: str):
-    others = {"patchify": ["patchify_shard"], "evaluate": ["evaluate_launched", "evaluate_fold"]}.get(verb, [])
+    others = {
+        "patchify": ["patchify_shard"],
+        "evaluate": ["evaluate_launched", "evaluate_fold", "evaluate_encoder"],
+    }.get(verb, [])
     assert rules_in(RULES / f"{verb}.smk") == [*others, verb, f"all_{verb}"]
 
 
@@ -52,7 +56,7 @@ def test_every_rule_is_one_command_that_can_be_run_by_hand(verb: str):
     assert len(commands) == len(rules_in(RULES / f"{verb}.smk")) - 1
     for command in commands:
         assert re.fullmatch(
-            r"\{JEPA3D\} --log \{log\} (--study \{STUDY\} |--threads \{threads\} )?" + verb + r"( .*)?", command
+            r"\{JEPA3D\} --log \{log:q\} (--study \{STUDY\} |--threads \{threads\} )?" + verb + r"( .*)?", command
         )
     assert text.startswith("# in: ")
     assert "\n# out: " in text
@@ -110,8 +114,26 @@ def test_where_a_cluster_file_is_named_trainings_that_ranks_can_share_are_submit
     dry = snakemake(write(tiny).parent, "-n", "--printshellcmds", "--config", "tuning=place.yaml")
     found = {rule: count for rule, count in jobs(dry).items() if rule.startswith("evaluate")}
     assert found == {"evaluate_launched": 1, "evaluate_fold": 3, "evaluate": 2}
-    submitted = re.findall(r"jepa3d .* evaluate jepa (.*) --cluster place.yaml", dry.stdout + dry.stderr)
+    submitted = re.findall(r"-m jepa3d .* evaluate jepa (.*) --cluster place.yaml", dry.stdout + dry.stderr)
     assert set(submitted) == {"tuned --seed 0"}
+
+
+def test_every_job_that_runs_an_encoder_asks_for_a_gpu_and_a_day_and_the_others_do_not(
+    tiny: dict[str, Any], write: Callable[[Any], Path]
+):
+    """As `snakemake --profile slurm` has it; `--config gpus=0` for a cluster without GPUs."""
+    tiny["evals"]["tuned"] = {"dataset": "toys", "task": {"kind": "finetune"}}
+    tiny["evals"]["folds"] = {"dataset": "toys", "task": {"kind": "few_shot_finetune", "way": 2, "folds": 3}}
+    tiny["studies"]["tiny"] = {"runs": "jepa", "evals": ["linear", "tuned", "folds"], "seeds": [0]}
+    dry = snakemake(write(tiny).parent, "-n", "--config", "gpus=1", "cluster=place.yaml")
+    asked = dict(re.findall(r"rule (\w+):.*?resources: ([^\n]*)", dry.stdout + dry.stderr, re.DOTALL))
+    with_gpu = {rule for rule, resources in asked.items() if "gpu=1" in resources}
+    assert with_gpu == {"embed", "evaluate_fold", "evaluate_encoder"}
+    assert {"convert", "patchify", "evaluate", "report"} <= set(asked)
+    assert "runtime=1440" in asked["evaluate_encoder"]
+    profile = yaml.safe_load((REPOSITORY / "slurm" / "config.v8+.yaml").read_text())
+    assert "gpus=1" in profile["config"]
+    assert "evaluate_encoder" not in str(profile["groups"])  # a group asks for the GPUs of all its jobs
 
 
 def test_a_mistake_in_params_is_three_lines_before_any_job(tiny: dict[str, Any], write: Callable[[Any], Path]):

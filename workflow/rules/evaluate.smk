@@ -3,12 +3,6 @@
 # out:  results/evals/{run}/seed{seed}/{evaluation}.json, gathered from {evaluation}.folds/ where there are folds
 
 
-def evaluation_gpu(wildcards):
-    """A GPU for what trains; gathering folds needs none."""
-    evaluation = PARAMS.evaluation(wildcards.evaluation)
-    return GPUS * (evaluation.needs == "encoder" and not evaluation.folds)
-
-
 LAUNCHED = [
     name
     for name in PARAMS.evals
@@ -16,7 +10,15 @@ LAUNCHED = [
 ]
 
 
-ruleorder: evaluate_launched > evaluate
+# Those that run the encoder themselves: they train it on, or show it other shapes. Gathering folds does not.
+ON_ENCODER = [
+    name
+    for name in PARAMS.evals
+    if PARAMS.evaluation(name).needs == "encoder" and not PARAMS.evaluation(name).folds
+]
+
+
+ruleorder: evaluate_launched > evaluate_encoder > evaluate
 
 
 rule evaluate_launched:
@@ -55,13 +57,38 @@ rule evaluate_fold:
     threads: 1
     resources:
         mem_mb=more(6000),
-        runtime=more(120),
+        runtime=more(480),
         gpu=GPUS,
     params:
         settings=settings("evaluate"),
     shell:
         "{JEPA3D} --log {log:q} --threads {threads} evaluate {wildcards.run} {wildcards.evaluation}"
         " --seed {wildcards.seed} --fold {wildcards.fold}"
+
+
+rule evaluate_encoder:
+    """Run the encoder of {wildcards.run}, seed {wildcards.seed}, for {wildcards.evaluation}."""
+    input:
+        reads("evaluate"),
+    output:
+        writes("evaluate", "{run}", "{seed}", "{evaluation}"),
+    log:
+        LAYOUT.log("evaluate", "{run}", "{seed}", "{evaluation}"),
+    benchmark:
+        LAYOUT.benchmark("evaluate", "{run}", "{seed}", "{evaluation}")
+    wildcard_constraints:
+        evaluation="|".join(ON_ENCODER) or "(?!)",
+    threads: 1
+    resources:
+        mem_mb=more(12000),
+        runtime=more(1440),
+        gpu=GPUS,
+        launch="",
+    params:
+        settings=settings("evaluate"),
+    shell:
+        "{JEPA3D} --log {log:q} --threads {threads} evaluate {wildcards.run} {wildcards.evaluation}"
+        " --seed {wildcards.seed}{resources.launch}"
 
 
 rule evaluate:
@@ -78,7 +105,6 @@ rule evaluate:
     resources:
         mem_mb=more(6000),
         runtime=more(120),
-        gpu=evaluation_gpu,
         launch="",
     params:
         settings=settings("evaluate"),
