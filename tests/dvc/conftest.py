@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parent.parent.parent
-FILES = ["Snakefile", "workflow", "dvc.yaml", ".dvc/config", ".dvc/plots", ".dvc/.gitignore", ".dvcignore",
+FILES = ["Snakefile", "workflow", "profiles", "dvc.yaml", ".dvc/config", ".dvc/plots", ".dvc/.gitignore", ".dvcignore",
          ".gitignore", "results/.gitignore"]  # fmt: skip
 STUDY: dict[str, Any] = {
     "study": "tiny",
@@ -183,7 +183,9 @@ def _plant(folder: Path, environment: dict[str, str], study: dict[str, Any]) -> 
     for name in FILES:
         source, target = REPOSITORY / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
+        if source.is_symlink():
+            target.symlink_to(source.readlink())
+        elif source.is_dir():
             shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)

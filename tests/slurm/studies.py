@@ -77,7 +77,8 @@ class Study:
         folder.mkdir(parents=True)
         shutil.copy(REPOSITORY / "Snakefile", folder)
         shutil.copytree(REPOSITORY / "workflow", folder / "workflow")
-        shutil.copy(REPOSITORY / "slurm", folder, follow_symlinks=False)
+        for link in ("slurm", "profiles"):
+            shutil.copy(REPOSITORY / link, folder, follow_symlinks=False)
         (folder / "params.yaml").write_text(yaml.safe_dump(params or PARAMS), encoding="utf-8")
         (folder / "slurm" / "cluster.yaml").write_text(yaml.safe_dump(cluster or CLUSTER), encoding="utf-8")
         return cls(folder, slurm)
