@@ -9,6 +9,7 @@ from jepa3d.report import claims, details, paired, results, training
 from jepa3d.report.ablations import Ablation, ablations
 from jepa3d.report.maps import Map, maps
 from jepa3d.report.study import Study
+from jepa3d.report.sweeps import Sweep, sweeps
 from jepa3d.report.tables import NearMiss, Table, near_misses, tables
 
 
@@ -19,6 +20,7 @@ class Content(NamedTuple):
     groups: list[results.Group]  # the study's own result tables, one for each data set
     tables: list[Table]  # the document's
     ablations: list[Ablation]
+    sweeps: list[Sweep]  # the ablations over M and r that this study has
     near: list[NearMiss]
     paired: dict[str, list[paired.Pair]]  # evaluation -> its best run against the others
     curves: dict[str, list[details.Curves]]  # run -> its training curves
@@ -38,6 +40,7 @@ def content(params: Params, study: Study) -> Content:
         results.groups(params, study, pairs),
         tables(params, study),
         ablations(params, study),
+        sweeps(params, study),
         near_misses(params, study),
         {name: found for name, found in pairs.items() if found},
         training.curves(study),

@@ -70,6 +70,18 @@ class Line(NamedTuple):
     dashed: bool = False
 
 
+class Span(NamedTuple):
+    """Means over the values of a setting, each with the ends of its interval."""
+
+    label: str
+    x: Sequence[float]
+    mean: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    colour: int = 0
+    dashed: bool = False
+
+
 class Dots(NamedTuple):
     """One row of a dot plot: the seeds' values, their mean and standard deviation."""
 
@@ -136,6 +148,28 @@ def line_chart(title: str, lines: Sequence[Line], last: float, log: bool = False
         axes.xaxis.set_major_locator(MaxNLocator(int(last) if 1 <= last <= 6 else 4, integer=last >= 1))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: short(value))
+        axes.grid(axis="y")
+
+    return Panel(title, draw)
+
+
+def span_chart(title: str, spans: Sequence[Span], doubling: bool = False) -> Panel:
+    """Means with intervals over a setting's values; `doubling`: powers of two are equally far apart."""
+
+    def draw(axes: Any) -> None:
+        every = sorted({value for span in spans for value in span.x})
+        for span in spans:
+            shade = colour(span.colour, span.colour + 1)
+            axes.plot(span.x, span.mean, "--" if span.dashed else "-", color=shade, lw=1.4, label=span.label)
+            for value, mean, low, high in zip(span.x, span.mean, span.low, span.high, strict=True):
+                said = {"color": shade, "gid": _hover(f"{span.label}, {value:g}: {mean:.4g} [{low:.4g}, {high:.4g}]")}
+                axes.plot([value, value], [low, high], lw=1.2, alpha=0.6, **said)
+                axes.plot([value], [mean], "o", ms=5, mew=0, **said)
+        if doubling:
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(every, [f"{value:g}" for value in every])
+        axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y")
 
     return Panel(title, draw)

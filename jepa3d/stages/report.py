@@ -21,7 +21,7 @@ from jepa3d.results import store
 PLOTS = (
     "results.csv", "results.png", "results.svg", "curves.png", "confusion.png", "predictions.csv", "map.png",
     "overview.png", "masks.png", "tokens.png", "tables.md", "tables.csv", "claims.csv", "paired.csv", "terms.csv",
-    "folds.png", "robustness.png", "tuning.png", "parts.png", "scores.csv", "curves.csv",
+    "sweeps.png", "folds.png", "robustness.png", "tuning.png", "parts.png", "scores.csv", "curves.csv",
 )  # fmt: skip
 
 
@@ -80,6 +80,8 @@ def plots(found: Content, drawn: Pictures) -> dict[str, bytes]:
         files["paired.csv"] = csv_file(paired_csv(found))
     charts = [column.panel for group in found.groups for column in group.columns]
     files |= {"results.png": pictures.file(charts, 2), "results.svg": pictures.file(charts, 2, "svg")}
+    if found.sweeps:
+        files["sweeps.png"] = pictures.file([of.panel for of in found.sweeps], 3, legend=True)
     if confused := page.confused(study):
         files |= {"confusion.png": pictures.file([confused.panel], 1)}
         files |= {"predictions.csv": csv_file(predictions_csv(study, confused.name, confused.run))}

@@ -315,7 +315,9 @@ def test_every_curve_is_drawn_unknown_ones_too_and_an_empty_one_says_so(forged):
 
 def test_every_declared_plot_exists(forged):
     found = {path.name for path in forged[1].plots.iterdir()}
-    assert found == set(stage.PLOTS) - {"folds.png", "robustness.png", "tuning.png", "parts.png"}  # not in this study
+    assert found == set(stage.PLOTS) - {
+        "folds.png", "robustness.png", "tuning.png", "parts.png", "sweeps.png"
+    }  # not in this study  # fmt: skip
     assert all((forged[1].plots / name).stat().st_size > 100 for name in found)
 
 
@@ -414,7 +416,21 @@ def test_fewer_seeds_are_said_beside_the_number(ragged):
 
 
 def test_a_study_with_everything_has_every_plot(ragged):
-    assert {path.name for path in ragged[0].plots.iterdir()} == set(stage.PLOTS)
+    assert {path.name for path in ragged[0].plots.iterdir()} == set(stage.PLOTS) - {"sweeps.png"}  # one run masks
+
+
+def test_runs_that_differ_in_the_number_of_blocks_alone_are_one_picture(tmp_path, monkeypatch):
+    swept = PARAMS.replace("[jepa, plain]", "[m, plain]", 1).replace("[0, 1]}", "[0]}", 1)
+    swept = swept.replace("evals:\n", "  m: {base: jepa, sweep: {objective.mask.blocks: [1, 2, 3]}}\nevals:\n", 1)
+    right = {("m_blocks1", 0): 4, ("m_blocks2", 0): 8, ("m_blocks3", 0): 6, ("plain", 0): 5}
+    monkeypatch.setitem(globals(), "RIGHT", right)
+    params, layout = forge(tmp_path, swept)
+    stage.report(params, layout)
+    assert (layout.plots / "sweeps.png").stat().st_size > 100
+    text = text_of((params, layout))
+    assert "Number of target blocks M" in text
+    assert re.search(r"blocks as in Algorithm 2, 2: 66.67 \[", text)
+    assert "Masking ratio r</h3>" not in text
 
 
 def test_the_honest_choice_of_the_epoch_comes_first_and_the_peers_is_marked(ragged):
