@@ -84,8 +84,8 @@ def reconstruction(params: Params, study: Study, entries: Entries) -> Ablation:
     low, high = published.RECONSTRUCTION
     ours: dict[str, tuple[Ours, ...]] = {}
     pair = [
-        matching(params, study, entries, "pb_t50_rs", Recipe("", OURS, (), requires))
-        for requires in (recipes.DOCUMENT_RUN, recipes.COORDINATES_RUN)
+        matching(params, study, entries, "pb_t50_rs", recipe)
+        for recipe in (Recipe("", OURS, (), "document"), recipes.COORDINATES)
     ]
     if pair[0] and pair[1]:
         apart = difference(study, pair[0], pair[1], "accuracy")
@@ -119,8 +119,8 @@ def of_variant(
     found: dict[str, tuple[Ours, ...]] = {}
     for key in ON:
         for fill, words in FILLS.items():
-            requires = {**recipes.DOCUMENT_RUN, **change, "objective.mask.fill": fill}
-            if match := matching(params, study, entries, key, Recipe("", OURS, (), requires)):
+            recipe = Recipe("", OURS, (), "document", {**change, "objective.mask.fill": fill})
+            if match := matching(params, study, entries, key, recipe):
                 of = {DOCUMENT: claimed[key]} if key in claimed else {}
                 reading = Reading("accuracy", f"{name}, {recipes.HONEST}, {words}")
                 against = {DOCUMENT: other_rows(key, claimed.get(key))}

@@ -1,95 +1,65 @@
-"""What of params.yaml stands for what was published, as data: which runs, which evaluations, which of their metrics.
+"""What of params.yaml stands for what was published: which runs, which evaluations, which of their metrics.
 
-A number of ours gets a verdict only where the run and the evaluation are what the published row says, key by key.
-On other data, with another network or another number of epochs nothing matches, and the tables say "not run".
+A number of ours gets a verdict only where the whole entry of the run and of the evaluation is the one of recipes.yaml,
+but for the keys of `entries.FREE`. On other data, with another network, learning rate, mask, augmentation or number of
+epochs nothing matches, and the tables say "not run".
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from jepa3d import project
+from jepa3d.params import Params
+from jepa3d.report.entries import changed, eval_entry, run_entry
 from jepa3d.report.published import ABSTRACT, DOCUMENT, OURS, SCRATCH
+
+FILE = Path(__file__).with_suffix(".yaml")
+
+
+@cache
+def ours() -> Params:
+    """recipes.yaml, read as any params.yaml is."""
+    return project.load(FILE)
+
+
+@cache
+def required(run: str) -> Mapping[str, Any]:
+    """The whole entry of a run of recipes.yaml."""
+    return run_entry(ours(), run)
 
 
 class Recipe(NamedTuple):
-    """What a run of params.yaml must be to stand for a published row: dotted keys of its entry, and their values.
-
-    What is not named is free. A run that differs in one of them is no reproduction, however it is called.
-    """
+    """What a run of params.yaml must be to stand for a published row. One that differs in a value is no reproduction,
+    however it is called."""
 
     title: str
     method: str  # of Published
     sources: tuple[str, ...]  # whose numbers it can reproduce; () for every source
-    requires: Mapping[str, Any]
+    run: str  # of recipes.yaml
+    changes: Mapping[str, Any] = {}  # of its entry, by dotted keys: a row of an ablation
+
+    @property
+    def requires(self) -> Mapping[str, Any]:
+        """The whole entry that a run must have."""
+        return changed(required(self.run), self.changes)
 
 
-_SIZE = {"model.width": 384, "model.depth": 12, "model.heads": 6}
-_INPUT = {"data": ["shapenet55"], "patches.points": 1024, "patches.levels": [{"num": 64, "size": 32}]}
-_OWN_WEIGHTS = {"init": None}  # a run that goes on from another encoder stands for no published one
-_DESIGN = {  # what both variants of 3D-JEPA have, and what other methods' switches of the objective would change
-    **_OWN_WEIGHTS, "model.kind": "transformer", "objective.kind": "jepa", "objective.target": "representations",
-    "objective.mask.kind": "multiblock", "objective.mask.blocks": 4, "objective.average": "sum",
-    "objective.target_from": "final_norm", "objective.target_position": "ema", "objective.target_tokenizer": "ema",
-    "objective.ema.shape": "cosine", "objective.predictor.position": "shared", "objective.predictor.drop_path": 0.0,
-    "objective.predictor.dropout": 0.0, "objective.predictor.attention_dropout": 0.0,
-    "objective.predictor.mask_token": "trunc_normal", "objective.predict": "joint", "objective.sees": "tokens",
-}  # fmt: skip
-_ALGORITHM_2 = {
-    "objective.mask.kind": "multiblock", "objective.mask.blocks": 4, "objective.mask.ratio": 0.6,
-    "objective.mask.fill": "literal", "objective.mask.seeds": "random", "objective.mask.block_scale": None,
-    "objective.mask.context": "complement",
-}  # fmt: skip
-DOCUMENT_RUN: dict[str, Any] = {
-    **_DESIGN, **_SIZE, **_INPUT, **_ALGORITHM_2, "fit.epochs": 300, "objective.predictor.kind": "joint",
-    "objective.predictor.depth": 6, "objective.loss": "mse", "objective.target_sees": "targets",
-}  # fmt: skip
-PAPER_RUN: dict[str, Any] = {
-    **_DESIGN, **_SIZE, **_INPUT, "fit.epochs": 150, "objective.mask.seeds": "fps",
-    "objective.mask.block_scale": [0.15, 0.2], "objective.mask.context": "block",
-    "objective.mask.context_scale": [0.85, 1.0], "objective.predictor.kind": "cross", "objective.loss": "cosine",
-    "objective.target_sees": "all",
-}  # fmt: skip
-COORDINATES_RUN: dict[str, Any] = {**DOCUMENT_RUN, "objective.target": "coordinates"}  # the twin: nothing else differs
-_POINT_BERT = {  # and its first stage, which is the run that it reads
-    "whole": [True], "model.cls": True, "model.tokenizer.bridge": 256, "fit.batch": 128, "fit.lr": 5e-4,
-    "objective.mask_ratio": [0.25, 0.45], "objective.momentum": 0.999, "objective.width": 512,
-    "objective.queue": 16384, "objective.temperature": 0.07, "reads.objective.kind": "dvae",
-    "reads.objective.codes": 8192, "reads.objective.temperature.start": 1.0, "reads.objective.temperature.end": 0.0625,
-    "reads.objective.temperature.until": 0.507, "reads.objective.kl.end": 0.1, "reads.objective.kl.since": 0.051,
-    "reads.objective.kl.until": 0.558, "reads.data": ["shapenet55"], "reads.whole": [False], "reads.fit.epochs": 300,
-    "reads.fit.batch": 64, "reads.fit.lr": 5e-4, "reads.fit.weight_decay": 5e-4,
-}  # fmt: skip
-_POINT_MAE = {
-    "objective.mask.kind": "random", "objective.mask.ratio": 0.6, "objective.decoder.depth": 4,
-    "objective.loss": "cdl2", "objective.sees": "tokens",
-}  # fmt: skip
-_POINT_JEPA = {
-    "objective.target": "representations", "objective.sees": "tokens", "objective.mask.kind": "chain",
-    "objective.mask.blocks": 4, "objective.mask.block_scale": [0.15, 0.2], "objective.mask.context_scale": [0.4, 0.75],
-    "objective.predict": "per_block", "objective.loss": "smooth_l1", "objective.beta": 2.0, "objective.average": "mean",
-    "objective.target_sees": "all", "objective.target_from": "last_block", "objective.target_tokenizer": "shared",
-    "objective.target_position": "shared", "objective.ema.shape": "linear", "objective.predictor.position": "own",
-    "objective.predictor.width": 192, "objective.predictor.depth": 6, "objective.predictor.mask_token": "zeros",
-}  # fmt: skip
 DOCUMENTED = f"{OURS}, as the document has it"
-
-
-def _peer(method: str, kind: str, epochs: int, **more: Any) -> Recipe:
-    return Recipe(method, method, (), {**_OWN_WEIGHTS, **_INPUT, "fit.epochs": epochs, "objective.kind": kind, **more})
-
-
+M2AE = "Point-M2AE"
 RECIPES: tuple[Recipe, ...] = (
-    Recipe(SCRATCH, SCRATCH, (), {**_OWN_WEIGHTS, **_SIZE, "objective.kind": "random_init"}),
-    _peer("Point-BERT", "point_bert", 300, **_SIZE, **_POINT_BERT),
-    _peer("Point-MAE", "point_mae", 300, **_SIZE, **_POINT_MAE),
-    _peer("Point-M2AE", "point_m2ae", 300, **{"model.kind": "hierarchical", "model.widths": [96, 192, 384],
-        "model.blocks": [5, 5, 5], "model.heads": 6, "patches.points": 2048, "patches.levels": [
-        {"num": 512, "size": 16}, {"num": 256, "size": 8}, {"num": 64, "size": 8}]}),
-    _peer("Point-JEPA", "jepa", 500, **_SIZE, **_POINT_JEPA),
-    Recipe(DOCUMENTED, OURS, (DOCUMENT,), DOCUMENT_RUN),
-    Recipe(f"{OURS}, as the paper seems to have it", OURS, (ABSTRACT,), PAPER_RUN),
-)  # fmt: skip
+    Recipe(SCRATCH, SCRATCH, (), "scratch"),
+    Recipe("Point-BERT", "Point-BERT", (), "point_bert"),
+    Recipe("Point-MAE", "Point-MAE", (), "point_mae"),
+    Recipe(M2AE, M2AE, (), "point_m2ae"),
+    Recipe("Point-JEPA", "Point-JEPA", (), "point_jepa"),
+    Recipe(DOCUMENTED, OURS, (DOCUMENT,), "document"),
+    Recipe(f"{OURS}, as the paper seems to have it", OURS, (ABSTRACT,), "paper"),
+)
+COORDINATES = Recipe("coordinates in place of representations", OURS, (), "coordinates")  # nothing else differs
 
 
 class Reading(NamedTuple):
@@ -100,69 +70,76 @@ class Reading(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """How an evaluation of params.yaml measures a benchmark: what it must be, and which of its metrics count."""
+    """An evaluation of recipes.yaml that measures a benchmark, and which of its metrics count for which methods."""
 
-    requires: Mapping[str, Any]  # dotted keys of {"task": ..., "patches": ...}
-    readings: tuple[Reading, ...]  # the honest one first
+    evaluation: str
+    readings: tuple[Reading, ...]
+    methods: tuple[str, ...]
+
+    def requires(self, recipe: Recipe) -> Mapping[str, Any]:
+        """The whole entry that an evaluation must have; without patches of its own, those of the recipe's run."""
+        return eval_entry(ours(), recipe.run, self.evaluation)
 
 
-HONEST, AS_PUBLISHED = "honest", "best test epoch, as published"
-_CHOICES = (Reading("accuracy", HONEST), Reading("accuracy_community", AS_PUBLISHED))
-_PATCHES_1K = {"patches.points": 1024, "patches.levels": [{"num": 64, "size": 32}]}
-_PATCHES_2K = {"patches.points": 2048, "patches.levels": [{"num": 128, "size": 32}]}
-_FINETUNE = {"task.kind": "finetune", "task.labels": 1.0, "task.fit.epochs": 300}
-_PART_SEG = {"task.kind": "part_seg", "task.freeze": False, "task.fit.epochs": 300}
-_FEW_SHOT = {"task.kind": "few_shot_finetune", "task.folds": 10, "task.fit.epochs": 150}
-_SVM = {"task.kind": "svm"}
+HONEST, AS_PUBLISHED = "honest", "as published: all of train, the best test epoch"
+FLAT = (SCRATCH, "Point-BERT", "Point-MAE", "Point-JEPA", OURS)  # read one level of patches
+OF_MAE = ("Point-MAE", OURS)  # that of Point-MAE, and of 3D-JEPA, whose own is not known
+OF_BERT = ("Point-BERT", SCRATCH)  # the scratch row is Point-BERT's too
+_BEST = (Reading("accuracy_community", AS_PUBLISHED),)
+_SHOTS = ("5w10s", "5w20s", "10w10s", "10w20s")
 
-MEASURES: dict[str, Measure] = {
-    "modelnet40": Measure(_FINETUNE | _PATCHES_1K, _CHOICES),
-    "modelnet40_vote": Measure(_FINETUNE | _PATCHES_1K, (Reading("accuracy_vote", "10 passes, once"),)),
-    **{name: Measure(_FINETUNE | _PATCHES_2K, _CHOICES) for name in ("obj_bg", "obj_only", "pb_t50_rs")},
+
+def _both(name: str, *readings: Reading) -> tuple[Measure, ...]:
+    """The honest measure of encoders that read one level of patches, and of Point-M2AE's."""
+    return Measure(name, readings, FLAT), Measure(f"pyramid_{name}", readings, (M2AE,))
+
+
+def _tuned(name: str) -> tuple[Measure, ...]:
+    honest = _both(name, Reading("accuracy", HONEST))
+    return (*honest, Measure(f"mae_{name}", _BEST, OF_MAE), Measure(f"bert_{name}", _BEST, OF_BERT))
+
+
+def _few(shots: str) -> tuple[Measure, ...]:
+    """With drawn folds, or the published ones. No epoch is chosen in either."""
+    authors = (Reading("accuracy", "the authors' settings, the last epoch"),)
+    return (
+        *_both(f"few_{shots}", Reading("accuracy", HONEST)),
+        *_both(f"stored_{shots}", Reading("accuracy", HONEST)),
+        Measure(f"mae_few_{shots}", authors, OF_MAE),
+        Measure(f"mae_stored_{shots}", authors, OF_MAE),
+    )
+
+
+def _parts(metric: str) -> tuple[Measure, ...]:
+    apart = Reading(f"{metric}_without_leaked", "honest, without the test shapes that train has too")
+    best = (Reading(f"{metric}_community", AS_PUBLISHED),)
+    return (*_both("parts", Reading(metric, HONEST), apart), Measure("mae_parts", best, OF_MAE))
+
+
+MEASURES: dict[str, tuple[Measure, ...]] = {
+    "modelnet40": _tuned("modelnet40"),
+    "modelnet40_vote": _both("modelnet40", Reading("accuracy_vote", "10 passes, once")),
+    **{name: _tuned(name) for name in ("obj_bg", "obj_only", "pb_t50_rs")},
+    **{f"few_{shots}": _few(shots) for shots in _SHOTS},
+    "part_category": _parts("class_miou"),
+    "part_instance": _parts("instance_miou"),
     **{
-        f"few_{way}w{shot}s": Measure(_FEW_SHOT | _PATCHES_1K | {"task.way": way, "task.shot": shot}, _CHOICES)
-        for way in (5, 10)
-        for shot in (10, 20)
-    },
-    **{
-        name: Measure(
-            _PART_SEG | _PATCHES_2K,
-            (
-                Reading(key, HONEST),
-                Reading(f"{key}_community", AS_PUBLISHED),
-                Reading(f"{key}_without_leaked", "honest, without the test shapes that train has too"),
-            ),
-        )
-        for name, key in (("part_category", "class_miou"), ("part_instance", "instance_miou"))
-    },
-    **{
-        name: Measure(_SVM | _PATCHES_1K, (Reading("accuracy_cv", HONEST),))
+        name: (Measure(name, (Reading("accuracy_cv", HONEST),), (*FLAT, M2AE)),)
         for name in ("svm_modelnet40", "svm_obj_bg")
     },
 }
-SVM_PRESETS = {"Point-BERT": "default", "Point-MAE": "default", "Point-M2AE": "m2ae", "ReCon": "recon",
-               "Point-JEPA": "pointjepa"}  # fmt: skip
+SVM_PRESETS = {("Point-MAE", "svm_modelnet40"): "default", (M2AE, "svm_modelnet40"): "m2ae",
+               (M2AE, "svm_obj_bg"): "m2ae_scan", ("Point-JEPA", "svm_modelnet40"): "pointjepa"}  # fmt: skip
 
 
-def readings(benchmark: str, method: str) -> tuple[Reading, ...]:
-    """Our metrics that may stand beside this method's number of this benchmark."""
-    found = MEASURES[benchmark].readings
-    if benchmark.startswith("svm_") and method in SVM_PRESETS:
-        preset = SVM_PRESETS[method]
-        return (*found, Reading(f"accuracy_{preset}", f"preset {preset}, C tuned on test by its authors"))
-    return found
-
-
-def differences(requires: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
-    """Where an entry of params.yaml is not what a comparison requires, as `fit.epochs: 20 instead of 300`."""
-    found = []
-    for key, wanted in requires.items():
-        value: Any = entry
-        for step in key.split("."):
-            value = value.get(step) if isinstance(value, Mapping) else None
-        if value != wanted:
-            found.append(f"{key}: {'none' if value is None else value} instead of {wanted}")
-    return found
+def measures(benchmark: str, method: str) -> list[Measure]:
+    """The evaluations whose metrics may stand beside this method's number of this benchmark, the honest one first."""
+    found = [one for one in MEASURES[benchmark] if method in one.methods]
+    preset = SVM_PRESETS.get((method, benchmark))
+    if preset is None:
+        return found
+    own = Reading(f"accuracy_{preset}", f"preset {preset}, C tuned on test by its authors")
+    return [one._replace(readings=(*one.readings, own)) for one in found]
 
 
 class Table(NamedTuple):

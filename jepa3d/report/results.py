@@ -303,5 +303,5 @@ def metric_of(study: Study, name: str, key: str) -> str:
     """The metric that stands beside the published numbers of a benchmark; the headline where there is none of its own
     (a linear probe beside SVMs)."""
     first = study.first(name)
-    own = recipes.MEASURES[key].readings[0].metric
+    own = recipes.MEASURES[key][0].readings[0].metric
     return own if own in first.metrics else first.headline

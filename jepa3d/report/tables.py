@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jepa3d import objectives
 from jepa3d.ops.statistics import Interval
 from jepa3d.ops.verdict import Verdict, verdict
 from jepa3d.params import Params, slice_of
-from jepa3d.params.validation import plugin_config
 from jepa3d.report import numbers, published, recipes
+from jepa3d.report.entries import differences, eval_entry, run_entry
 from jepa3d.report.published import ABSTRACT, DOCUMENT, OURS, Published
 from jepa3d.report.recipes import Measure, Reading, Recipe
 from jepa3d.report.study import Study
@@ -125,34 +124,6 @@ def run_entries(params: Params, study: Study) -> dict[str, dict[str, Any]]:
     return {run: run_entry(params, run) for run in study.runs}
 
 
-def run_entry(params: Params, run: str) -> dict[str, Any]:
-    """A run's entry with its objective's defaults, its model, its patches, and the entry of the run that it reads.
-
-    `whole` says of each of its data sets whether it trains on both of its published lists.
-    """
-    entry = params.runs[run]
-    objective = plugin_config(objectives, entry.objective.options(), f"runs.{run}.objective", params.source)
-    datasets = [slice_of(params.dataset(name)) for name in entry.data]
-    return {
-        **slice_of(entry),
-        "data": [dataset["kind"] for dataset in datasets],
-        "whole": [bool(dataset.get("whole")) for dataset in datasets],
-        "objective": slice_of(objective),
-        "reads": None if entry.objective.reads is None else run_entry(params, entry.objective.reads),
-        "model": slice_of(params.models[entry.model]),
-        "patches": slice_of(params.patches[entry.patches]),
-    }
-
-
-def eval_entry(params: Params, run: str, name: str) -> dict[str, Any]:
-    """An evaluation's entry as measures look at it: its task, and the patches that it sees of this run."""
-    entry = params.evals[name]
-    scheme = entry.patches or params.runs[run].patches
-    dataset = slice_of(params.dataset(entry.dataset))
-    stored = {key: dataset[key] for key in ("way", "shot") if dataset["kind"] == "fewshot"}  # published folds
-    return {"task": {**entry.task, **stored}, "patches": slice_of(params.patches[scheme])}
-
-
 def section(
     params: Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, methods: Sequence[str]
 ) -> Section:
@@ -165,16 +136,16 @@ def section(
 
 def row_of(params: Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, recipe: Recipe) -> Row:
     claimed = claims(key, recipe)
-    found = matching(params, study, entries, key, recipe)
-    if found is None:
-        return Row(recipe.title, claimed, ())
-    outcomes = study.of(*found)
     against = {source: rivals(row, recipe) for source, row in claimed.items()}
-    ours = [
-        measured(outcomes, found, reading, claimed, against)
-        for reading in recipes.readings(key, recipe.method)
-        if all(reading.metric in outcome.metrics for outcome in outcomes)
-    ]
+    ours = []
+    for measure in recipes.measures(key, recipe.method):
+        if found := matching(params, study, entries, key, recipe, measure):
+            outcomes = study.of(*found)
+            ours += [
+                measured(outcomes, found, reading, claimed, against)
+                for reading in measure.readings
+                if all(reading.metric in outcome.metrics for outcome in outcomes)
+            ]
     return Row(recipe.title, claimed, tuple(ours))
 
 
@@ -201,20 +172,31 @@ def rivals(row: Published, recipe: Recipe) -> dict[str, float]:
 
 
 def matching(
-    params: Params, study: Study, entries: Mapping[str, Mapping[str, Any]], key: str, recipe: Recipe
+    params: Params,
+    study: Study,
+    entries: Mapping[str, Mapping[str, Any]],
+    key: str,
+    recipe: Recipe,
+    measure: Measure | None = None,
 ) -> Match | None:
-    """The first run and evaluation of the study that are what the recipe and the benchmark's measure require."""
-    runs = [run for run in study.runs if not recipes.differences(recipe.requires, entries[run])]
-    return next((Match(run, name) for run in runs for name in measuring(params, study, key, run)), None)
+    """The first run and evaluation of the study that are what the recipe and a measure of the benchmark require: the
+    given one, or the honest one."""
+    wanted = recipe.requires
+    of = [measure] if measure else recipes.measures(key, recipe.method)[:1]
+    runs = [run for run in study.runs if not differences(wanted, entries[run])]
+    return next(
+        (Match(run, name) for run in runs for one in of for name in measuring(params, study, key, recipe, run, one)),
+        None,
+    )
 
 
-def measuring(params: Params, study: Study, key: str, run: str) -> list[str]:
-    """The evaluations of a run that measure a benchmark."""
+def measuring(params: Params, study: Study, key: str, recipe: Recipe, run: str, measure: Measure) -> list[str]:
+    """The evaluations of a run that measure a benchmark so."""
+    wanted = measure.requires(recipe)
     return [
         name
         for name in study.outcomes[run]
-        if key in benchmarks(params, name)
-        and not recipes.differences(recipes.MEASURES[key].requires, eval_entry(params, run, name))
+        if key in benchmarks(params, name) and not differences(wanted, eval_entry(params, run, name))
     ]
 
 
@@ -258,11 +240,13 @@ def near_misses(params: Params, study: Study) -> list[NearMiss]:
     entries = run_entries(params, study)
     found = []
     for run in study.runs:
-        unlike = min((recipes.differences(recipe.requires, entries[run]) for recipe in recipes.RECIPES), key=distance)
+        recipe = min(recipes.RECIPES, key=lambda one: distance(differences(one.requires, entries[run])))
+        unlike = differences(recipe.requires, entries[run])
         for name in study.outcomes[run]:
+            own = eval_entry(params, run, name)
             for key in benchmarks(params, name):
-                measure: Measure = recipes.MEASURES[key]
-                why = (*unlike, *recipes.differences(measure.requires, eval_entry(params, run, name)))
+                of = recipes.measures(key, recipe.method)
+                why = (*unlike, *min((differences(one.requires(recipe), own) for one in of), key=len, default=[]))
                 if why:
                     found.append(NearMiss(run, name, key, why))
     return found

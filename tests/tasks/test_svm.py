@@ -30,13 +30,14 @@ def alone(preset: str, given: Features, **options) -> svm.Result:
     return evaluate(given, Config(presets=(preset,), **options), seed=0)
 
 
-def test_m2ae_is_svc_on_the_sum_of_max_and_mean():
+@pytest.mark.parametrize(("preset", "c"), [("m2ae", 0.012), ("m2ae_scan", 0.042)])
+def test_m2ae_is_svc_on_the_sum_of_max_and_mean(preset: str, c: float):
     given = pooled()
     x_train, x_test = given.x_train[:, :10] + given.x_train[:, 10:], given.x_test[:, :10] + given.x_test[:, 10:]
-    direct = SVC(kernel="linear", C=0.012).fit(x_train, given.y_train)
-    result = alone("m2ae", given)
+    direct = SVC(kernel="linear", C=c).fit(x_train, given.y_train)
+    result = alone(preset, given)
     assert result.predicted.tolist() == direct.predict(x_test).tolist()
-    assert result.values["accuracy_m2ae"] == pytest.approx(direct.score(x_test, given.y_test))
+    assert result.values[f"accuracy_{preset}"] == pytest.approx(direct.score(x_test, given.y_test))
 
 
 def test_pointjepa_is_svc_on_the_features_as_they_are():
