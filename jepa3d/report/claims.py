@@ -10,7 +10,7 @@ import yaml
 
 from jepa3d.ops.statistics import LEVEL, Difference, holm
 from jepa3d.params import FrozenModel, Params, slice_of
-from jepa3d.report import paired, recipes
+from jepa3d.report import paired
 from jepa3d.report.study import Study
 from jepa3d.report.tables import run_entries
 from jepa3d.results.finding import SHARE
@@ -148,17 +148,14 @@ def run_pairs(params: Params, study: Study, claim: Claim) -> list[tuple[str, str
         (a, b)
         for a in study.runs
         for b in study.runs
-        if a != b
-        and not recipes.differences(claim.a, entries[a])
-        and not recipes.differences(claim.b, entries[b])
-        and equal(claim, entries[a], entries[b])
+        if a != b and has(entries[a], claim.a) and has(entries[b], claim.b) and equal(claim, entries[a], entries[b])
     ]
 
 
 def equal(claim: Claim, a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     """Whether two runs are equal in all that the claim wants equal."""
     if claim.same != "all":
-        return not recipes.differences({key: value_of(a, key) for key in claim.same}, b)
+        return has(b, {key: value_of(a, key) for key in claim.same})
     first, second = flat(a), flat(b)
     return all(first.get(key) == second.get(key) for key in {*first, *second} - set(claim.b) if _counts(key))
 
@@ -175,6 +172,11 @@ def value_of(entry: Mapping[str, Any], key: str) -> Any:
     return value
 
 
+def has(entry: Mapping[str, Any], keys: Mapping[str, Any]) -> bool:
+    """Whether an entry has these values at these dotted keys; its other keys do not matter."""
+    return all(value_of(entry, key) == value for key, value in keys.items())
+
+
 def flat(entry: Mapping[str, Any], before: str = "") -> Keys:
     """An entry as dotted keys."""
     found: Keys = {}
@@ -186,4 +188,4 @@ def flat(entry: Mapping[str, Any], before: str = "") -> Keys:
 def fits(params: Params, name: str, keys: Keys) -> bool:
     """Whether an evaluation's data set and task are of a kind."""
     entry = params.evals[name]
-    return not recipes.differences(keys, {"dataset": slice_of(params.dataset(entry.dataset)), "task": entry.task})
+    return has({"dataset": slice_of(params.dataset(entry.dataset)), "task": entry.task}, keys)

@@ -156,9 +156,8 @@ def test_a_larger_gap_is_a_difference_of_differences(params: Params):
 
 
 def test_the_documents_run_is_the_one_that_recipes_know():
-    known = {**recipes.DOCUMENT_RUN}
-    assert {key: value for key, value in claims.RUNS["literal"].items() if known.get(key, value) != value} == {}
-    assert set(claims.RUNS["literal"]) <= set(known)
+    assert claims.has(recipes.required("document"), claims.RUNS["literal"])
+    assert set(claims.RUNS["literal"]) <= set(claims.flat(recipes.required("document")))
 
 
 def test_every_claim_says_what_would_speak_for_and_against_it():
