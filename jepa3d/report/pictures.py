@@ -158,13 +158,19 @@ def span_chart(title: str, spans: Sequence[Span], doubling: bool = False) -> Pan
 
     def draw(axes: Any) -> None:
         every = sorted({value for span in spans for value in span.x})
-        for span in spans:
+        for number, span in enumerate(spans):
             shade = colour(span.colour, span.colour + 1)
-            axes.plot(span.x, span.mean, "--" if span.dashed else "-", color=shade, lw=1.4, label=span.label)
-            for value, mean, low, high in zip(span.x, span.mean, span.low, span.high, strict=True):
-                said = {"color": shade, "gid": _hover(f"{span.label}, {value:g}: {mean:.4g} [{low:.4g}, {high:.4g}]")}
-                axes.plot([value, value], [low, high], lw=1.2, alpha=0.6, **said)
-                axes.plot([value], [mean], "o", ms=5, mew=0, **said)
+            beside = 0.02 * (number - (len(spans) - 1) / 2)  # so that no interval lies on another
+            at = [
+                value * (every[-1] / every[0]) ** beside if doubling else value + beside * (every[-1] - every[0])
+                for value in span.x
+            ]
+            axes.plot(at, span.mean, "--" if span.dashed else "-", color=shade, lw=1.4, label=span.label)
+            for x, value, mean, low, high in zip(at, span.x, span.mean, span.low, span.high, strict=True):
+                words = f"{span.label}, {value:g}: {mean:.4g} [{low:.4g}, {high:.4g}]"
+                said = {"color": shade, "gid": _hover(words)}
+                axes.plot([x, x], [low, high], lw=1.2, alpha=0.6, **said)
+                axes.plot([x], [mean], "o", ms=5, mew=0, **said)
         if doubling:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_minor_locator(NullLocator())

@@ -72,6 +72,14 @@ def _taken(entry: dict[str, Any], key: str) -> float | None:
     return None if value is None else float(value)
 
 
+def _colour(entry: Mapping[str, Any], taken: list[int]) -> int:
+    """The same for one way to fill the blocks in every picture, unless two lines of a picture have it."""
+    number = [*FILLS].index(entry["objective"]["mask"]["fill"])
+    while number in taken:
+        number += len(FILLS)
+    return number
+
+
 def _label(group: Mapping[float, str], entries: Mapping[str, Mapping[str, Any]], alone: bool) -> str:
     """What tells a line apart: how its blocks are filled, and its first run."""
     run = next(iter(group.values()))
@@ -80,8 +88,8 @@ def _label(group: Mapping[float, str], entries: Mapping[str, Mapping[str, Any]],
 
 
 def _spans(study: Study, name: str, of: list[dict[float, str]], entries: Mapping[str, Mapping[str, Any]]) -> list[Span]:
-    spans = []
-    for number, group in enumerate(of):
+    spans: list[Span] = []
+    for group in of:
         have = {value: study.of(run, name) for value, run in group.items() if study.of(run, name)}
         if len(have) < LEAST:
             continue
@@ -94,7 +102,7 @@ def _spans(study: Study, name: str, of: list[dict[float, str]], entries: Mapping
                 [times * end.mean for end in ends],
                 [times * end.low for end in ends],
                 [times * end.high for end in ends],
-                number,
+                _colour(entries[next(iter(group.values()))], [span.colour for span in spans]),
             )
         )
     return spans
