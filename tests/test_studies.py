@@ -12,8 +12,10 @@ from jepa3d.graph import Graph
 from jepa3d.layout import Layout
 from jepa3d.params import Params
 from jepa3d.params.models import slice_of
+from jepa3d.params.study import run_slice
 from jepa3d.report.recipes import RECIPES, differences
 from jepa3d.report.study import Study
+from jepa3d.report.sweeps import groups
 from jepa3d.report.tables import run_entries
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
@@ -77,6 +79,24 @@ def test_every_row_of_the_documents_tables_has_a_run_in_the_paper_study(params: 
     for recipe in RECIPES:
         apart = {name: differences(recipe.requires, entry) for name, entry in entries.items()}
         assert [name for name, found in apart.items() if not found], (recipe.title, min(apart.values(), key=len))
+
+
+@pytest.mark.parametrize("study", ["comparison", "generic_comparison", "generic_check", "ablation", "paper_ablation"])
+def test_no_training_is_there_twice_under_two_names(params: Params, study: str):
+    chosen = params.choosing(study)
+    seen: dict[str, str] = {}
+    for name in chosen.chosen.run_names():
+        same = seen.setdefault(repr(run_slice(chosen, name)), name)
+        assert same == name
+
+
+def test_m_and_r_are_ablated_over_all_the_values_that_are_asked_for(params: Params):
+    for study in ("ablation", "paper_ablation"):
+        empty: Any = {}
+        runs = params.studies[study].run_names()
+        entries = run_entries(params, Study(study, "", runs, (), (0,), empty, empty, empty, None, empty))
+        assert [[*of] for of in groups(entries, "objective.mask.blocks")] == [[1, 2, 4, 8], [1, 2, 4, 8]]
+        assert [[*of] for of in groups(entries, "objective.mask.ratio")] == [[0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]]
 
 
 def test_one_change_at_a_time(params: Params):
