@@ -13,7 +13,8 @@ from jepa3d.layout import Layout
 from jepa3d.params import Params
 from jepa3d.params.models import slice_of
 from jepa3d.params.study import run_slice
-from jepa3d.report.recipes import RECIPES, differences
+from jepa3d.report.entries import differences
+from jepa3d.report.recipes import RECIPES
 from jepa3d.report.study import Study
 from jepa3d.report.sweeps import groups
 from jepa3d.report.tables import run_entries
