@@ -212,11 +212,11 @@ def test_gradients_go_to_every_parameter():
 
 def test_it_learns_eight_shapes():
     net, given = objective().train(), batch(8)
-    optimiser = torch.optim.AdamW(net.parameters(), 3e-3)
+    optimiser = torch.optim.AdamW(net.parameters(), 6e-3)
     losses = []
-    for step in range(80):
+    for step in range(40):
         optimiser.zero_grad()
-        loss = net(given, step / 80)
+        loss = net(given, step / 40)
         loss.total.backward()
         optimiser.step()
         losses.append(float(loss.monitors["coarse"] + loss.monitors["fine"]))
