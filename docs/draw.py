@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 LAYOUT = Layout(Path("results"))
 NAMES = {
     "download": ("dataset",),
-    "convert": ("dataset",),
+    "convert": ("dataset", "source"),
     "patchify": ("scheme", "dataset", "shard"),
     "pretrain": ("run", "seed"),
     "embed": ("run", "seed", "dataset"),
@@ -96,7 +96,11 @@ def every_job() -> tuple[Job, ...]:
 def node(job: Job) -> str:
     """A verb; shards and folds, whose jobs are of the same verb, have a node of their own."""
     names = NAMES[job.verb]
-    return job.verb if len(job.names) < len(names) or names[-1] not in ("shard", "fold") else f"{job.verb}_{names[-1]}"
+    return (
+        job.verb
+        if len(job.names) < len(names) or names[-1] not in ("source", "shard", "fold")
+        else f"{job.verb}_{names[-1]}"
+    )
 
 
 def patterns(job: Job) -> tuple[str, ...]:
@@ -119,7 +123,7 @@ def edges(jobs: Iterable[Job]) -> dict[tuple[str, str], list[str]]:
 
 def graph(jobs: tuple[Job, ...]) -> str:
     nodes = list(dict.fromkeys(map(node, jobs)))
-    lines = [f"    {name}[{name.replace('_', ', one ')}]" for name in nodes]
+    lines = [f"    {name}[{name.replace('_source', ', overlap').replace('_', ', one ')}]" for name in nodes]
     for (maker, reader), labels in edges(jobs).items():
         lines.append(f'    {maker} -- "{"<br>".join(Path(label).name for label in labels)}" --> {reader}')
     return mermaid("LR", lines)

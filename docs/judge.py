@@ -1,5 +1,5 @@
-"""Draws docs/verdicts.md and docs/claims.md: which results would get which verdict, how many seeds it takes, and what
-is claimed. From the code, published.yaml and claims.yaml.
+"""Draws docs/verdicts.md, docs/claims.md and the claims in README.md: which results would get which verdict, how many
+seeds it takes, what is claimed and what was found. From code, published.yaml, claims.yaml and committed ledgers.
 
 python docs/judge.py            writes the pages
 python docs/judge.py --check    exit code 1 where one is not what would be written
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ from jepa3d.report.published import BENCHMARKS, DOCUMENT, OURS, Published, sprea
 from jepa3d.report.tables import exact, judge
 
 DOCS = Path(__file__).parent
-COMMITTED = DOCS.parent / "results" / "plots" / "claims.csv"
+ROOT = DOCS.parent
+CHOSEN = "demo"  # the study whose report lies in results/ itself
+BLOCK = re.compile(r"(<!-- claims of (\S+) -->\n).*?(<!-- end of claims -->)", re.DOTALL)
 NAMED = {  # the runs of claims.yaml
     "document": "3D-JEPA as the design document has it",
     "literal": "3D-JEPA as the design document has it (`objective.mask.fill: literal`)",
@@ -86,9 +89,9 @@ Bootstraps of the report draw whole objects where a data set knows them.
 
 CLAIMS = """# Claims, and what would decide them
 
-This page is written by `make docs` from `jepa3d/report/claims.yaml` and, where it is committed, the ledger of the last
-report, `results/plots/claims.csv`; a test holds that it is current. The report of every study begins with the same
-ledger for that study.
+This page is written by `make docs` from `jepa3d/report/claims.yaml` and from the ledgers of finished studies that are
+committed (`results/plots/claims.csv` of the demo, `docs/results/*/claims.csv`); a test holds that it is current. The
+report of every study begins with the ledger of that study.
 
 A claim was written down before it was run. Its evidence is a pair of runs that a study may have, by what they are and
 not by their names, and the first kind of evaluation in the claim's list that the study has for this pair. The verdict
@@ -105,39 +108,80 @@ run** where the study has no such pair. A single seed decides nothing. Differenc
 def main() -> int:
     pages = drawn()
     if "--check" in sys.argv[1:]:
-        return int(any(text != (DOCS / name).read_text(encoding="utf-8") for name, text in pages.items()))
-    for name, text in pages.items():
-        (DOCS / name).write_text(text, encoding="utf-8")
+        return int(any(text != path.read_text(encoding="utf-8") for path, text in pages.items()))
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 
-def drawn() -> dict[str, str]:
+def drawn() -> dict[Path, str]:
     """The pages as they should be."""
-    return {"verdicts.md": verdicts(), "claims.md": ledger()}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return {DOCS / "verdicts.md": verdicts(), DOCS / "claims.md": ledger(), ROOT / "README.md": filled(readme)}
 
 
 # ---- claims
 
 
+Rows = list[dict[str, str]]  # of a claims.csv
+
+
 def ledger() -> str:
-    found = committed()
-    of = {claim.name: [row for row in found if row["claim"] == claim.name] for claim in claims.CLAIMS}
-    head = ["claim", "source", *(["verdict of the committed report"] if found else [])]
-    rows = [[claim.title, claim.source, *([verdict_of(of[claim.name])] if found else [])] for claim in claims.CLAIMS]
-    texts = (section(claim, of[claim.name]) for claim in claims.CLAIMS)
+    found = kept()
+    head = ["claim", "source", *(f"`study: {study}`" for study in found)]
+    rows = [
+        [claim.title, claim.source, *(verdict_of(of_claim(rows, claim)) for rows in found.values())]
+        for claim in claims.CLAIMS
+    ]
+    texts = (section(claim, found) for claim in claims.CLAIMS)
     return CLAIMS.format(summary=markdown(grid(head, rows)), claims="\n\n".join(texts))
 
 
-def committed() -> list[dict[str, str]]:
-    """The ledger of the last committed report; [] where there is none."""
-    return list(csv.DictReader(COMMITTED.read_text(encoding="utf-8").splitlines())) if COMMITTED.exists() else []
+def kept() -> dict[str, Rows]:
+    """The committed ledgers by study; none before the first report."""
+    paths = {CHOSEN: ROOT / "results" / "plots" / "claims.csv"}
+    paths |= {path.parent.name: path for path in sorted(ROOT.glob("docs/results/*/claims.csv"))}
+    return {
+        study: list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        for study, path in paths.items()
+        if path.exists()
+    }
 
 
-def verdict_of(rows: list[dict[str, str]]) -> str:
+def of_claim(rows: Rows, claim: claims.Claim) -> Rows:
+    return [row for row in rows if row["claim"] == claim.name]
+
+
+def verdict_of(rows: Rows) -> str:
     return rows[0]["verdict"] if rows else "not run"
 
 
-def section(claim: claims.Claim, rows: list[dict[str, str]]) -> str:
+def evidence(row: dict[str, str]) -> str:
+    """A piece of evidence in words."""
+    between = ""
+    if row["low"]:
+        p = f", p = {row['p_corrected']}" if row["p_corrected"] else ""
+        between = f" (95 %: {row['low']} to {row['high']}{p})"
+    seeds = f"{row['seeds']} seeds" if row["seeds"] != "1" else "one seed, which decides nothing"
+    return f"{row['a']} − {row['b']} on {row['evaluation']}: {row['points']} points{between}, {seeds}"
+
+
+def filled(text: str) -> str:
+    """A page with the claims of a study between its two comments: a line for each that was tested."""
+    return BLOCK.sub(lambda block: f"{block[1]}{tested(kept().get(block[2], []))}{block[3]}", text)
+
+
+def tested(rows: Rows) -> str:
+    lines = []
+    for claim in claims.CLAIMS:
+        deciding = [row for row in of_claim(rows, claim) if row["decides"] == "1"]
+        if deciding:
+            said = "; ".join(map(evidence, deciding))
+            lines.append(f"- **{deciding[0]['verdict']}**: {claim.title[0].lower()}{claim.title[1:]} ({said})\n")
+    return "".join(lines)
+
+
+def section(claim: claims.Claim, found: Mapping[str, Rows]) -> str:
     """One claim: hypothesis, what decides, and the committed evidence."""
     equal = "everything else" if claim.same == "all" else ", ".join(f"`{key}`" for key in claim.same)
     than = "; minus the same difference on " + " or else ".join(map(keys, claim.than)) if claim.than else ""
@@ -148,14 +192,11 @@ def section(claim: claims.Claim, rows: list[dict[str, str]]) -> str:
         f"- pair: {keys(claim.a)} against {keys(claim.b)}; equal in {equal}",
         f"- evaluation: {', or else '.join(map(keys, claim.evidence))}{than}",
     ]
-    for row in rows:
-        if row["points"]:
-            between = f" ({row['low']} to {row['high']}, p = {row['p_corrected'] or row['p']})" if row["low"] else ""
-            decides = "" if row["decides"] == "1" else "; does not decide"
-            seeds = f"{row['seeds']} seed{'s' * (row['seeds'] != '1')}"
-            lines.append(
-                f"- found: {row['a']} − {row['b']} on {row['evaluation']}: {row['points']}{between}, {seeds}{decides}"
-            )
+    for study, rows in found.items():
+        for row in of_claim(rows, claim):
+            if row["points"]:
+                aside = "" if row["decides"] == "1" else "; shown, does not decide"
+                lines.append(f"- found by `study: {study}`: {evidence(row)}{aside}")
     return "\n".join(lines)
 
 

@@ -139,13 +139,22 @@ def download(dataset: Dataset) -> None:
 
 
 @app.command(rich_help_panel=PIPELINE)
-def convert(dataset: Dataset) -> None:
+def convert(
+    dataset: Dataset,
+    overlap: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Look for its test shapes in the train split of another data set."),
+    ] = None,
+) -> None:
     """Write one HDF5 file of a data set's raw files; damaged shapes are set aside."""
-    from jepa3d.stages.convert import convert as stage
+    from jepa3d.stages import convert as stages
 
     params, layout = _load()
-    _claim(params, layout, "convert", dataset)
-    stage(params, layout, dataset)
+    _claim(params, layout, "convert", dataset, *([overlap] if overlap else []))
+    if overlap is None:
+        stages.convert(params, layout, dataset)
+    else:
+        stages.overlap(params, layout, dataset, overlap)
 
 
 @app.command(rich_help_panel=PIPELINE)

@@ -7,7 +7,9 @@ A job is a verb with names, in the order in which they stand in the paths of wha
 
     download DATASET        patchify SCHEME DATASET [SHARD]     embed RUN SEED DATASET
     convert DATASET         pretrain RUN SEED                   evaluate RUN SEED EVALUATION [FOLD]
-    report STUDY
+    convert DATASET SOURCE  report STUDY
+
+`convert DATASET SOURCE` looks for the test shapes of a data set in the train split of another, or in its own.
 """
 
 from __future__ import annotations
@@ -85,6 +87,8 @@ class Graph:
         match verb, names:
             case "convert", (dataset,):
                 return (layout.source(dataset),)
+            case "convert", (dataset, source):
+                return tuple(dict.fromkeys(map(layout.canonical, (dataset, source))))
             case "patchify", (_, dataset, _):
                 return (layout.canonical(dataset),)
             case "patchify", (scheme, dataset):
@@ -123,6 +127,7 @@ class Graph:
             found += [layout.features(run, seed, entry.dataset)] if entry.needs == "features" else []
             scheme = self.scheme(run, name) if entry.needs == "encoder" else params.runs[run].patches
             found += [layout.audit(entry.dataset), *self._clouds(scheme, entry.dataset)]
+            found += [layout.overlap(entry.dataset, source) for source in sources(params, run, name)]
         for run, seed in study.trainings():
             found += [layout.curve(run, seed), layout.encoder(run, seed)]
             for data in params.runs[run].data:
@@ -134,6 +139,9 @@ class Graph:
         match verb, names:
             case "download" | "convert", (dataset,):
                 return slice_of(params.dataset(dataset))
+            case "convert", (dataset, source):
+                params.dataset(dataset), params.dataset(source)
+                return {"test": dataset, "train": source}
             case "patchify", (scheme, dataset, *shard):
                 settings, shards = slice_of(params.pick("patches", scheme)), params.dataset(dataset).shards
                 return settings | ({"shard": [int(shard[0]), shards]} if shard else {})
@@ -151,6 +159,11 @@ class Graph:
         raise ValueError(f"no job is called '{verb} {' '.join(names)}'")  # a mistake of the code, not of a user
 
 
+def sources(params: Params, run: str, evaluation: str) -> tuple[str, ...]:
+    """The data sets whose train splits an evaluation of a run has seen: those of pretraining, and its own."""
+    return tuple(dict.fromkeys([*params.runs[run].data, params.evaluation(evaluation).dataset]))
+
+
 def writes(layout: Layout, verb: str, *names: str) -> Paths:
     """What a job writes; a name may be a wildcard of Snakemake, but a study's."""
     match verb, names:
@@ -158,6 +171,8 @@ def writes(layout: Layout, verb: str, *names: str) -> Paths:
             return (layout.source(dataset),)
         case "convert", (dataset,):
             return layout.canonical(dataset), layout.audit(dataset)
+        case "convert", (dataset, source):
+            return (layout.overlap(dataset, source),)
         case "patchify", (scheme, dataset):
             return (layout.patches(scheme, dataset),)
         case "patchify", (scheme, dataset, shard):

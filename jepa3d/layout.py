@@ -38,6 +38,10 @@ class Layout:
     def audit(self, dataset: str) -> Path:
         return self.results / "canonical" / f"{dataset}.audit.json"
 
+    def overlap(self, dataset: str, source: str) -> Path:
+        """Which test shapes of `dataset` are in the train split of `source`, too."""
+        return self.results / "canonical" / f"{dataset}.overlap" / f"{source}.json"
+
     def patches(self, scheme: str, dataset: str) -> Path:
         return self.results / "patches" / scheme / f"{dataset}.h5"
 
@@ -130,6 +134,7 @@ class Layout:
 _MAKERS = {
     r"raw/([^/]+)/SOURCE\.json": "download {0}",
     r"canonical/([^/]+?)(?:\.audit\.json|\.h5)": "convert {0}",
+    r"canonical/([^/]+)\.overlap/([^/]+)\.json": "convert {0} --overlap {1}",
     r"patches/([^/]+)/([^/]+)\.h5": "patchify {0} {1}",
     r"patches/([^/]+)/([^/]+)\.shards/(\d+)\.h5": "patchify {0} {1} --shard {2}",
     r"pretrain/([^/]+)/seed(\d+)/[^/]+": "pretrain {0} --seed {1}",

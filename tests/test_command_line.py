@@ -200,7 +200,8 @@ def test_every_verb_up_to_the_report_runs_by_hand(
 ):
     tiny["studies"]["tiny"]["seeds"] = [3]
     write(tiny)
-    chain = [("download", "toys"), ("convert", "toys"), ("patchify", "flat", "toys")]
+    chain = [("download", "toys"), ("convert", "toys"), ("convert", "toys", "--overlap", "toys")]
+    chain += [("patchify", "flat", "toys")]
     for run in ("jepa", "random_init"):
         chain += [("pretrain", run, "--seed", 3), ("embed", run, "toys", "--seed", 3)]
         chain += [("evaluate", run, name, "--seed", 3) for name in ("linear", "knn")]

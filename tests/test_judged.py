@@ -26,8 +26,10 @@ def judge() -> ModuleType:
 
 
 def test_the_pages_are_what_make_docs_would_write(judge: ModuleType):
-    for name, text in judge.drawn().items():
-        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, "make docs"
+    pages = judge.drawn()
+    assert {path.name for path in pages} == {"verdicts.md", "claims.md", "README.md"}
+    for path, text in pages.items():
+        assert path.read_text(encoding="utf-8") == text, "make docs"
 
 
 def test_the_table_of_steps_says_what_the_report_would(judge: ModuleType):
@@ -42,28 +44,41 @@ def test_every_number_of_ours_has_a_line(judge: ModuleType):
     assert len(judge.ranges().splitlines()) == 2 + len(judge.ours()) >= 9
 
 
-def test_every_claim_has_a_section_and_its_committed_evidence(judge: ModuleType, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(judge, "COMMITTED", tmp_path / "claims.csv")
-    without = judge.ledger()
-    assert all(f"## {claim.title}" in without for claim in claims.CLAIMS)
-    assert "verdict of the committed" not in without
-    row = [
-        "handcrafted",
-        "contradicted",
-        "linear",
-        "jepa",
-        "plain",
-        "-3.2",
-        "-5",
-        "-1",
-        "0",
-        "0.01",
-        "0.005",
-        "3",
-        "9",
-        "1",
-    ]
-    (tmp_path / "claims.csv").write_bytes(csv_file([ledger.COLUMNS, row]))
+ROWS = [
+    ["pretraining", "supported", "linear", "jepa", "random_init", "23.6", "20", "27", "0", "0.01", "0", "3", "9", "1"],
+    ["handcrafted", "not decided", "linear", "jepa", "plain", "2.2", "", "", "0", "", "", "1", "9", "1"],
+    ["handcrafted", "not decided", "knn", "jepa", "plain", "1.4", "", "", "0", "", "", "1", "9", "0"],
+    ["labels", "not run", *[""] * 12],
+]  # fmt: skip
+
+
+@pytest.fixture
+def kept(judge: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with the ledger of one finished study."""
+    monkeypatch.setattr(judge, "ROOT", tmp_path)
+    path = tmp_path / "docs" / "results" / "small" / "claims.csv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(csv_file([ledger.COLUMNS, *ROWS]))
+    return path
+
+
+def test_every_claim_has_a_section_and_its_committed_evidence(judge: ModuleType, kept: Path):
     found = judge.ledger()
-    assert "| Pretraining without labels beats handcrafted features | this project's demo | contradicted |" in found
-    assert "- found: jepa − plain on linear: -3.2 (-5 to -1, p = 0.01), 3 seeds" in found
+    assert all(f"## {claim.title}" in found for claim in claims.CLAIMS)
+    assert "| Pretraining without labels beats handcrafted features | this project's demo | not decided |" in found
+    said = "jepa − random_init on linear: 23.6 points (95 %: 20 to 27, p = 0.01), 3 seeds"
+    assert f"- found by `study: small`: {said}" in found
+    assert "jepa − plain on knn: 1.4 points, one seed, which decides nothing; shown, does not decide" in found
+    kept.unlink()
+    assert "study: small" not in judge.ledger()
+
+
+def test_readme_says_of_each_tested_claim_what_was_found(judge: ModuleType, kept: Path):
+    page = "before\n<!-- claims of small -->\nwhatever\n<!-- end of claims -->\nafter"
+    found = judge.filled(page).splitlines()
+    assert found[2].startswith("- **supported**: pretraining without labels beats random weights (jepa − random_init")
+    assert found[3].startswith("- **not decided**: pretraining without labels beats handcrafted features (jepa")
+    assert found[4:] == ["<!-- end of claims -->", "after"]
+    assert judge.filled(judge.filled(page)) == judge.filled(page)
+    kept.unlink()
+    assert "whatever" not in judge.filled(page)

@@ -17,6 +17,7 @@ LAYOUT = Layout(Path("/some/where/results"))
         (LAYOUT.source("toys"), "jepa3d download toys"),
         (LAYOUT.canonical("toys"), "jepa3d convert toys"),
         (LAYOUT.audit("toys"), "jepa3d convert toys"),
+        (LAYOUT.overlap("toys", "other"), "jepa3d convert toys --overlap other"),
         (LAYOUT.patches("flat", "toys"), "jepa3d patchify flat toys"),
         (LAYOUT.encoder("jepa", 3), "jepa3d pretrain jepa --seed 3"),
         (LAYOUT.run_config("jepa", 3), "jepa3d pretrain jepa --seed 3"),
@@ -43,6 +44,7 @@ def test_no_two_things_share_a_path_and_all_are_inside_the_results():
         LAYOUT.source("a"), LAYOUT.canonical("a"), LAYOUT.audit("a"), LAYOUT.patches("a", "a"), LAYOUT.encoder("a", 0),
         LAYOUT.run_config("a", 0), LAYOUT.curve("a", 0), LAYOUT.state("a", 0), LAYOUT.features("a", 0, "a"),
         LAYOUT.evaluation("a", 0, "a"), LAYOUT.fold("a", 0, "a", 0), *LAYOUT.study("a"), *LAYOUT.chosen,
+        LAYOUT.overlap("a", "a"),
     ]  # fmt: skip
     assert len(set(paths)) == len(paths)
     assert all(path.is_relative_to(LAYOUT.results) for path in paths)

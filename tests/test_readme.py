@@ -118,3 +118,8 @@ def test_the_first_screen_has_the_two_commands():
     first = "\n".join(text("README.md").splitlines()[:12])
     assert "make all" in first
     assert "make test" in first
+
+
+def test_a_number_is_bold_only_in_a_table_that_is_written_from_the_paired_test():
+    by_hand = re.sub(r"<!-- table\n.*?<!-- end of table -->", "", text("README.md"), flags=re.DOTALL)
+    assert re.findall(r"\*\*\d[^*]*\*\*", by_hand) == []

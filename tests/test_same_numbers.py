@@ -20,7 +20,7 @@ import torch
 from jepa3d import project
 from jepa3d.layout import Layout
 from jepa3d.report import numbers, study
-from jepa3d.stages.convert import convert
+from jepa3d.stages.convert import convert, overlap
 from jepa3d.stages.download import download
 from jepa3d.stages.embed import embed
 from jepa3d.stages.evaluate import evaluate
@@ -45,6 +45,7 @@ def made(results: Path) -> dict[str, Any]:
     params, layout = project.load(DATA / "small_study.yaml"), Layout(results)
     download(params, layout, "toys")
     convert(params, layout, "toys")
+    overlap(params, layout, "toys", "toys")
     patchify(params, layout, "flat", "toys")
     for run, seed in params.chosen.trainings():
         pretrain(params, layout, run, seed)

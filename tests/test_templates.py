@@ -49,6 +49,9 @@ from jepa3d.__main__ import main
 params = project.load("params.yaml")
 data = sorted({name for run in params.runs.values() for name in run.data} | {e.dataset for e in params.evals.values()})
 calls = [[verb, name] for verb in ("download", "convert") for name in data]
+pairs = {(params.evals[c.evaluation].dataset, d) for c in params.chosen.cells() for d in params.runs[c.run].data}
+pairs |= {(params.evals[c.evaluation].dataset,) * 2 for c in params.chosen.cells()}
+calls += [["convert", dataset, "--overlap", source] for dataset, source in sorted(pairs)]
 schemes = sorted({run.patches for run in params.runs.values()})
 calls += [["patchify", scheme, name] for scheme in schemes for name in data]
 calls += [["pretrain", run, "--seed", str(seed)] for run, seed in params.chosen.trainings()]

@@ -43,6 +43,7 @@ def test_the_verbs_are_the_same_words_as_stage_rule_file_and_subcommand():
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_rule_file_has_its_rule_and_one_that_asks_for_all_of_it(verb: str):
     others = {
+        "convert": ["convert_overlap"],
         "patchify": ["patchify_shard"],
         "evaluate": ["evaluate_launched", "evaluate_fold", "evaluate_encoder"],
     }.get(verb, [])
@@ -96,8 +97,8 @@ def test_a_dry_run_knows_every_job_and_imports_no_torch(tiny: dict[str, Any], wr
     tiny["runs"]["jepa"]["init"] = "first"
     dry = snakemake(write(tiny).parent, "-n", "--quiet", "rules", IMPORTS="shown")
     assert jobs(dry) == {
-        "download": 1, "convert": 1, "patchify": 1, "pretrain": 6, "embed": 4, "evaluate_fold": 3, "evaluate": 9,
-        "report": 1,
+        "download": 1, "convert": 1, "convert_overlap": 1, "patchify": 1, "pretrain": 6, "embed": 4,
+        "evaluate_fold": 3, "evaluate": 9, "report": 1,
     }  # fmt: skip
     imported = {line.rpartition("|")[2].strip() for line in dry.stderr.splitlines() if line.startswith("import time:")}
     assert "jepa3d.params" in imported

@@ -10,6 +10,7 @@ import numpy as np
 from jepa3d import __version__
 from jepa3d.layout import Layout
 from jepa3d.params import Params, Run
+from jepa3d.report import seen
 from jepa3d.report.content import Content
 from jepa3d.report.grid import Grid, grid, markdown
 from jepa3d.report.pictures import Line
@@ -65,12 +66,12 @@ def count(encoder: Path) -> int:
 def what(params: Params, entry: Run, parameters: int) -> list[str]:
     model, scheme = params.model(entry.model), params.patches[entry.patches]
     levels = ", then ".join(f"{level.num} patches of {level.size}" for level in scheme.levels)
-    seen = "used" if entry.objective.kind == "supervised" else "not seen"
+    labels = "used" if entry.objective.kind == "supervised" else "not seen"
     return [
         f"An encoder of single 3D objects given as point clouds: {entry.about or entry.objective.kind}.",
         f"{scheme.points} points, {levels}; {model.about}; {parameters:,} parameters. A shape's feature: "
         f"{POOLED.get(model.pooled, model.pooled.replace('_', ' and '))} of its patch tokens.",
-        f"Objective '{entry.objective.kind}'; labels were {seen} in pretraining.",
+        f"Objective '{entry.objective.kind}'; labels were {labels} in pretraining.",
     ]
 
 
@@ -80,7 +81,7 @@ def data(params: Params, study: Study, name: str) -> str:
     return (
         f"The train split of {name} (kind {params.dataset(name).kind}): {audit['splits']['train']:,} of "
         f"{audit['shapes']:,} shapes of {audit['points']} points, {len(audit['classes'])} classes; {aside} damaged "
-        "ones were set aside. No test shape was seen."
+        f"ones were set aside. {seen.of_run(study, name)}"
     )
 
 

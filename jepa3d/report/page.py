@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from jepa3d import __version__
 from jepa3d.params import Params
-from jepa3d.report import document, ledger, numbers, results, tables
+from jepa3d.report import document, ledger, numbers, results, seen, tables
 from jepa3d.report.card import Card
 from jepa3d.report.content import Content
 from jepa3d.report.details import Curves
@@ -71,6 +71,8 @@ def render(found: Content, pictures: Pictures, model_card: Card | None) -> str:
         card=model_card,
         pictures=pictures,
         views=Views(),
+        overlap=seen.overlap_grid(study),
+        copies=grid(["test shape", "train shape", "distance / that of halves"], seen.first_copies(study), "  n"),
         data={name: audited(audit) for name, audit in study.audits.items()},
         most_aside=MOST_ASIDE,
         blocks=BLOCKS,

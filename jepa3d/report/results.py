@@ -10,7 +10,7 @@ import numpy as np
 from jepa3d import objectives
 from jepa3d.params import Params
 from jepa3d.params.seen import no_few_labels
-from jepa3d.report import numbers, published, recipes
+from jepa3d.report import numbers, published, recipes, seen
 from jepa3d.report.grid import GAP, Bit, Grid, Row, cell, grid
 from jepa3d.report.numbers import CHOICES, Cell, Spread, factor, shown, unit_text
 from jepa3d.report.paired import Pair
@@ -34,6 +34,7 @@ class Column(NamedTuple):
     seeds: dict[str, tuple[int, ...]]
     chance: str
     protocol: str
+    seen: tuple[str, ...]  # how many of its test shapes a training saw
     notes: tuple[str, ...]
     test: int | None  # test shapes that were scored
     sampling: str  # the spread that is due to their number alone
@@ -127,6 +128,7 @@ def result_column(params: Params, study: Study, name: str, pairs: list[Pair]) ->
         {run: study.seeds_of(run, name) for run in cells},
         "–" if chance is None else shown(chance, unit),
         first.protocol,
+        seen.of_evaluation(study, params.evals[name].dataset),
         tuple(sorted({note for run in cells for found in study.of(run, name) for note in found.notes})),
         len(shapes) if shapes is not None else first.main.shapes,
         _sampling(cells[best].context.mean, first.main) if first.predicted is not None else "",

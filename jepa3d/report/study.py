@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jepa3d.graph import Graph
+from jepa3d.graph import Graph, sources
 from jepa3d.layout import Layout
 from jepa3d.params import Params
 from jepa3d.problem import Problem
@@ -52,6 +52,9 @@ class Study(NamedTuple):
     audits: dict[str, dict[str, Any]]  # data set -> its audit
     costs: tuple[Spent, ...] = ()  # of each verb; () where Snakemake measured nothing
     terms: Mapping[str, Terms] = {}  # of each run that was trained, and of the first stage that one reads
+    overlaps: Mapping[
+        str, Mapping[str, Mapping[str, Any]]
+    ] = {}  # data set -> whose train split -> what was found there
 
     def of(self, run: str, name: str) -> tuple[Finding, ...]:
         """One outcome per seed; () where the study does not evaluate this run so."""
@@ -102,6 +105,7 @@ def read(params: Params, layout: Layout) -> Study:
         # all but the report's own, which is measured when the page is there: the page would not be the same again
         tuple(spent for spent in by_verb(layout, Graph(params, layout).jobs()[:-1]) if spent.measured),
         all_terms(params, layout, trainings, audits),
+        overlaps(params, layout),
     )
 
 
@@ -199,6 +203,19 @@ def audit(layout: Layout, dataset: str) -> dict[str, Any]:
     path = layout.audit(dataset)
     present(path, f"jepa3d convert {dataset}")
     found: dict[str, Any] = store.read_json(path)
+    return found
+
+
+def overlaps(params: Params, layout: Layout) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of each data set that is evaluated, with those whose train splits its evaluations have seen."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for run, name, _ in params.chosen.cells():
+        dataset = params.evals[name].dataset
+        for source in sources(params, run, name):
+            if source not in found.setdefault(dataset, {}):
+                path = layout.overlap(dataset, source)
+                present(path, f"jepa3d convert {dataset} --overlap {source}")
+                found[dataset][source] = store.read_json(path)
     return found
 
 

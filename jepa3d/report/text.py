@@ -37,7 +37,7 @@ def markdown_file(found: Content) -> str:
     for group in found.groups:
         parts += [f"## On {group.dataset}", markdown(result_grid(found.params, group))]
         parts += ["–: not part of this study."] * group.gaps
-        parts += ["\n".join(f"- **{column.name}**: {column.protocol}." for column in group.columns)]
+        parts += ["\n".join(f"- **{of.name}**: {'. '.join((of.protocol, *of.seen))}." for of in group.columns)]
     if study.terms:
         parts += ["## On which terms", markdown(terms_grid(study.terms))]
     parts += ["# The document's tables", "A line is compared only where run and evaluation are what it describes."]

@@ -14,6 +14,9 @@ The audit, <dataset>.audit.json, has the counts per split and class, the bounds,
 with the reason; where the split came from (`split_from`) and what was passed over; `findings` is what else the
 plugin's own `audit(raw, config)` says, where it has one. The same is printed at the end.
 
+`--overlap SOURCE` audits a pair of data sets that are converted already: <dataset>.overlap/<source>.json says how many
+test shapes are in the train split of SOURCE, too (results/overlap.py).
+
 Both appear together, when both are complete; work that was finished before stays until then. Shapes are written as
 they come, so the memory does not grow with the data set. A plugin that has `count(raw, config)`, the number of shapes
 if none is damaged, saves a copy of the file: contiguous arrays must know their length beforehand.
@@ -81,6 +84,19 @@ def convert(params: Params, layout: Layout, dataset: str) -> None:
         with store.replacing(target, stamp) as temporary:
             (path if len(draft.id) == expected else whole).replace(temporary)
     print("\n".join(account.page(summary)), file=sys.stderr)
+
+
+def overlap(params: Params, layout: Layout, dataset: str, source: str) -> None:
+    """Which test shapes of a converted data set are in the train split of another, or in its own: exactly, or as
+    another draw of points. Writes <dataset>.overlap/<source>.json and prints the counts."""
+    from jepa3d.results import overlap as audits  # only now: it imports torch
+
+    job = Graph(params, layout).job("convert", dataset, source)
+    found = audits.overlap(layout.canonical(dataset), layout.canonical(source))
+    store.write_json(job.writes[0], found, store.stamp(job.verb, job.settings, job.reads, store.recorded))
+    where = "its own train split" if dataset == source else f"the train split of {source}"
+    said = f"{found['near']} of {found['test']} test shapes are in {where}, too ({found['exact']} of them exactly)"
+    print(f"{dataset}: {said}", file=sys.stderr)
 
 
 def findings(audit: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_objects_of_a_finding_are_drawn_together():
 
 
 def marks(found: Study) -> tuple[bool, list[str], list[str], list[str]]:
-    params = SimpleNamespace(evals={"e": SimpleNamespace(dataset="toys", task={"kind": "knn"})})
+    params = SimpleNamespace(evals={"e": SimpleNamespace(dataset="toys", task={"kind": "knn"})}, runs={})
     column = results.result_column(params, found, "e", paired.pairs(found)["e"])  # type: ignore[arg-type]
     return column.decided, column.behind, column.tied, column.unjudged
 

@@ -131,6 +131,9 @@ def forge_shapes(layout: Layout) -> None:
         "neighbour": neighbour.numpy().astype(np.uint16),
     }
     store.write_h5(layout.patches("tiny", "toys"), cached, {})
+    pair = {"test": "shape7", "train": "shape2", "ratio": 1.02}
+    found = {"test": 12, "train": 6, "exact": 0, "near": 1, "ratio": 1.25, "copies": [pair]}
+    store.write_json(layout.overlap("toys", "toys"), found)
     counts = {name: {"train": 2, "test": 4} for name in CLASSES}
     store.write_json(
         layout.audit("toys"),
@@ -384,6 +387,14 @@ def test_the_page_begins_with_the_claims(forged):
     assert rows[2].startswith("handcrafted,not decided,probe,jepa,plain,33.33,")
 
 
+def test_test_shapes_that_a_training_saw_are_said(forged):
+    said = "1 of 12 test shapes are in the train split of toys, too"
+    assert text_of(forged).count(said) == 2  # beside the protocol of each evaluation
+    assert 'toys: shape7</span></div></td><td><div><span class="value">toys: shape2' in text_of(forged)
+    assert said in (forged[1].plots / "tables.md").read_text(encoding="utf-8")
+    assert "holds copies or near copies of: 1 of 12 of toys." in forged[1].card.read_text(encoding="utf-8")
+
+
 def test_without_any_measurement_there_is_no_table_of_costs(forged):
     assert 'id="costs"' not in text_of(forged)
 
@@ -492,6 +503,7 @@ def test_the_second_report_is_byte_identical(forged):
         (lambda layout: layout.features("plain", 0, "toys"), "jepa3d embed plain toys --seed 0"),
         (lambda layout: layout.encoder("jepa", 0), "jepa3d pretrain jepa --seed 0"),
         (lambda layout: layout.audit("toys"), "jepa3d convert toys"),
+        (lambda layout: layout.overlap("toys", "toys"), "jepa3d convert toys --overlap toys"),
         (lambda layout: layout.patches("tiny", "toys"), "jepa3d patchify tiny toys"),
     ],
 )

@@ -9,6 +9,7 @@ ON_CLUSTER = f" --cluster {shlex.quote(CLUSTER)}" if CLUSTER else ""
 
 wildcard_constraints:
     dataset="[^/]+",
+    source="[^/]+",
     scheme="[^/]+",
     run="[^/]+",
     evaluation="[^/]+",
