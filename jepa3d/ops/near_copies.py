@@ -2,9 +2,9 @@
 
 Two clouds of one surface are as far from each other as two halves of either. So: the symmetric Chamfer distance between
 a half of one and a half of the other, divided by that between the two halves of each (the mean of both). Measured on
-two collections of real meshes, 2,048 points each: five tools that both hold lie at 1.00 to 1.09, and the next pair, which
-is not one shape, at 1.41. Simple shapes of equal proportions (keyboards, books) lie below 1.25, too: their points do not
-tell them apart.
+two collections of real meshes, 2,048 points each: five tools that both hold lie at 1.00 to 1.09, and the next pair,
+which is not one shape, at 1.41. Simple shapes of equal proportions (keyboards, books) lie below 1.25, too: their points
+do not tell them apart.
 
 Which pairs are looked at is chosen by the handcrafted features, which another draw of the points hardly changes: for
 each test shape the few nearest of the others. Size and place do not matter; a copy in another orientation is not found.

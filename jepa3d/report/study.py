@@ -37,6 +37,9 @@ class Training(NamedTuple):
     cost: dict[str, Any]  # seconds, threads and device; {} where it is unknown
 
 
+Overlap = dict[str, dict[str, Any]]
+
+
 class Study(NamedTuple):
     """All that the report needs, in the order of the study. A run need not have every evaluation and every seed."""
 
@@ -52,9 +55,7 @@ class Study(NamedTuple):
     audits: dict[str, dict[str, Any]]  # data set -> its audit
     costs: tuple[Spent, ...] = ()  # of each verb; () where Snakemake measured nothing
     terms: Mapping[str, Terms] = {}  # of each run that was trained, and of the first stage that one reads
-    overlaps: Mapping[
-        str, Mapping[str, Mapping[str, Any]]
-    ] = {}  # data set -> whose train split -> what was found there
+    overlaps: Mapping[str, Overlap] = {}  # data set -> whose train split -> what was found there
 
     def of(self, run: str, name: str) -> tuple[Finding, ...]:
         """One outcome per seed; () where the study does not evaluate this run so."""
@@ -206,9 +207,9 @@ def audit(layout: Layout, dataset: str) -> dict[str, Any]:
     return found
 
 
-def overlaps(params: Params, layout: Layout) -> dict[str, dict[str, dict[str, Any]]]:
+def overlaps(params: Params, layout: Layout) -> dict[str, Overlap]:
     """Of each data set that is evaluated, with those whose train splits its evaluations have seen."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found: dict[str, Overlap] = {}
     for run, name, _ in params.chosen.cells():
         dataset = params.evals[name].dataset
         for source in sources(params, run, name):

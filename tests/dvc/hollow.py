@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--params", type=Path)
     parser.add_argument("--results", type=Path)
-    for option in ("--threads", "--log", "--study", "--seed", "--shard", "--fold"):
+    for option in ("--threads", "--log", "--study", "--seed", "--shard", "--fold", "--overlap"):
         parser.add_argument(option)
     parser.add_argument("words", nargs="+")
     given = parser.parse_args()
@@ -34,7 +34,7 @@ def main() -> None:
         return
     time.sleep(float(os.environ.get("HOLLOW_SECONDS", 0)))
     names[1:1] = [given.seed] if given.seed else []  # where it stands in the paths
-    number = given.shard or given.fold
+    number = given.shard or given.fold or given.overlap
     make(project.load(given.params, given.study), Layout(given.results), verb, *names, *([number] if number else []))
 
 
