@@ -146,7 +146,7 @@ def test_a_file_without_a_record_is_named(made: Layout):
 def test_a_file_that_was_made_from_an_earlier_version_of_its_input_is_named(params: Params, made: Layout):
     changed = params.model_copy(update={"datasets": {"toys": params.datasets["toys"].model_copy(update={"seed": 1})}})
     hollow.make(changed, made, "convert", "toys")
-    consumers = {"patches/flat/toys.h5"}
+    consumers = {"patches/flat/toys.h5", "canonical/toys.overlap/toys.json"}
     consumers |= {f"pretrain/{run}/seed{seed}/{name}" for run in ("jepa", "random_init") for seed in (0, 1)
                   for name in ("encoder.safetensors", "config.json", "curve.jsonl")}  # fmt: skip
     consumers |= {f"features/{run}/seed{seed}/toys.h5" for run in ("jepa", "random_init") for seed in (0, 1)}
