@@ -19,7 +19,7 @@ rule convert_overlap:
     params:
         settings=settings("convert"),
     shell:
-        "{JEPA3D} --log {log:q} convert {wildcards.dataset:q} --overlap {wildcards.source:q}"
+        "{JEPA3D} --log {log:q} convert {wildcards.dataset} --overlap {wildcards.source}"
 
 
 rule convert:
