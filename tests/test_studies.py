@@ -10,6 +10,7 @@ import pytest
 from jepa3d import project
 from jepa3d.graph import Graph
 from jepa3d.layout import Layout
+from jepa3d.objectives import dvae
 from jepa3d.params import Params
 from jepa3d.params.models import slice_of
 from jepa3d.params.study import run_slice
@@ -18,6 +19,9 @@ from jepa3d.report.recipes import RECIPES
 from jepa3d.report.study import Study
 from jepa3d.report.sweeps import groups
 from jepa3d.report.tables import run_entries
+from jepa3d.report.terms import Terms, budget, of_run
+from jepa3d.train import first_stage
+from jepa3d.train.objective import Setup
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 
@@ -51,6 +55,23 @@ def test_all_methods_see_the_same_shapes_in_the_same_way(params: Params, study: 
     assert len(set(terms.values())) == 1, terms
 
 
+@pytest.mark.slow
+def test_the_second_budget_is_as_many_operations_as_jepa_has(params: Params, tmp_path: Path):
+    found: dict[str, Terms] = {}
+    for name in params.choosing("equal_compute").chosen.run_names():
+        for run in (*params.runs[name].stages_before, name):
+            entry, reads = params.runs[run], params.runs[run].objective.reads
+            steps = entry.fit.steps or 0
+            of = of_run(params, run, steps, [], 2, None if reads is None else tmp_path / reads)
+            found[run] = of._replace(before=0.0 if reads is None else found[reads].pflop)
+            if entry.objective.kind == "dvae":  # random weights, for the run that reads it
+                settings = dvae.Config.model_validate(entry.objective.options())
+                setup = Setup(params.model(entry.model), params.patches[entry.patches])
+                first_stage.save(tmp_path / run, dvae.Objective(settings, setup), settings, setup, {})
+    apart = {name: of for name, of in found.items() if name in params.studies["equal_compute"].run_names()}
+    assert [name for name, of in apart.items() if "compute" not in budget(found["jepa"], of)] == []
+
+
 @pytest.mark.parametrize("study", ["comparison", "generic_comparison"])
 def test_every_encoder_that_is_compared_has_a_row_with_random_weights(params: Params, study: str):
     runs = {name: params.runs[name] for name in params.studies[study].run_names()}
@@ -82,7 +103,9 @@ def test_every_row_of_the_documents_tables_has_a_run_in_the_paper_study(params: 
         assert [name for name, found in apart.items() if not found], (recipe.title, min(apart.values(), key=len))
 
 
-@pytest.mark.parametrize("study", ["comparison", "generic_comparison", "generic_check", "ablation", "paper_ablation"])
+@pytest.mark.parametrize(
+    "study", ["comparison", "equal_compute", "generic_comparison", "generic_check", "ablation", "paper_ablation"]
+)
 def test_no_training_is_there_twice_under_two_names(params: Params, study: str):
     chosen = params.choosing(study)
     seen: dict[str, str] = {}

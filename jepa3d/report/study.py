@@ -130,7 +130,9 @@ def all_terms(
                 continue
             data = audits.get(entry.data[0]) if len(entry.data) == 1 else None
             classes = len(data["classes"]) if data else 0
-            found[run] = terms.of_run(params, run, steps, [of.cost for of in own], classes, reads)
+            before = found[entry.objective.reads].pflop if entry.objective.reads in found else 0.0
+            made = terms.of_run(params, run, steps, [of.cost for of in own], classes, reads)
+            found[run] = made._replace(before=before)
     return found
 
 

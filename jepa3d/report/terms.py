@@ -27,11 +27,12 @@ class Terms(NamedTuple):
     gflop: float  # of a shape in a step, forward and backward
     shapes: int  # that its training saw, each as often as it was seen
     seconds: float | None  # of a step, mean over the seeds; None: not measured
+    before: float = 0.0  # PFLOP of the first stage that it reads
 
     @property
     def pflop(self) -> float:
-        """Of the whole training."""
-        return self.gflop * self.shapes / 1e6
+        """Of the whole training, the first stage's among them."""
+        return self.gflop * self.shapes / 1e6 + self.before
 
 
 def of_run(

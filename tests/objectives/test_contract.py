@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -14,10 +16,10 @@ from jepa3d import objectives, plugins
 from jepa3d.encoders import build, hierarchical, transformer
 from jepa3d.nets.encoder import Encoder
 from jepa3d.ops.draws import shape_keys
-from jepa3d.params import FrozenModel, Level, Model, Scheme, Tokenizer, slice_of
+from jepa3d.params import Augment, Execution, Fit, FrozenModel, Level, Model, Scheme, Tokenizer, slice_of
 from jepa3d.problem import Problem
-from jepa3d.train import first_stage
-from jepa3d.train.batches import Batch
+from jepa3d.train import first_stage, loop
+from jepa3d.train.batches import Arrays, Batch, Batching, InMemory, Stream
 from jepa3d.train.objective import Base, Loss, Setup
 
 TOKENIZER = Tokenizer(widths=(6, 8, 8))
@@ -159,3 +161,34 @@ def test_its_end_changes_no_shape_of_what_is_saved(made: Made):
     before = {name: value.shape for name, value in net.state_dict().items()}
     net.finish([made.batch()])
     assert {name: value.shape for name, value in net.state_dict().items()} == before
+
+
+def stream_of(batch: Batch) -> Stream:
+    """An endless one of a batch's shapes."""
+    index = [batch.centre, batch.neighbour, *batch.above]
+    centre, neighbour, *above = (rows.numpy().astype(np.uint16) for rows in index)
+    arrays = Arrays(batch.points.numpy(), centre, neighbour, batch.label.numpy(), tuple(above))
+    return Stream(InMemory(arrays), Batching(SHAPES, Augment()), 0)
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_bits(trained: Made, tmp_path: Path):
+    def training(name: str, seed: int) -> loop.Training:
+        fit, how = Fit(steps=4, batch=SHAPES, lr=1e-3), Execution(checkpoint_every=2)
+        job = loop.Job(tmp_path / name, "one", name, execution=how)
+        return loop.Training(trained.objective(seed), stream_of(trained.batch()), fit, 1, job)
+
+    whole, stopped, resumed = training("whole", 0), training("stopped", 0), training("stopped", 1)
+    loop.run(whole)
+    forward, calls = stopped.objective.forward, itertools.count()
+
+    def fail(batch: Batch, progress: float = 0.0) -> Loss:
+        if next(calls) == 3:
+            raise ConnectionError("the power went off")
+        return forward(batch, progress)
+
+    stopped.objective.forward = fail  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        loop.run(stopped)
+    loop.run(resumed)
+    wanted, found = whole.objective.state_dict(), resumed.objective.state_dict()
+    assert [name for name in wanted if not torch.equal(wanted[name], found[name])] == []
