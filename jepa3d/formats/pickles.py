@@ -11,6 +11,7 @@ import math
 import mmap
 import pickletools
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -34,7 +35,10 @@ NUMPY_NAMES = {
 PLAIN_DTYPE = re.compile(r"[<>|=]?[biuf][1248]")
 VIEW_FROM = 4096  # longer byte strings stay views of the file
 MARK = object()
-DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError)
+DAMAGE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError,
+    DeprecationWarning,
+)  # fmt: skip
 PUSHES = {
     "NONE": None,
     "NEWTRUE": True,
@@ -112,7 +116,9 @@ def load(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return _resolve(_interpret(_Mapped(data)), {})
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # of texts with escapes that no pickle has
+            return _resolve(_interpret(_Mapped(data)), {})
     except RefusedError as error:
         raise Problem(
             f"{path}: the pickle holds {error}",

@@ -31,6 +31,7 @@ class Objective(Base):
     def __init__(self, settings: Config, setup: Setup) -> None:
         super().__init__()
         self.clouds = settings.clouds
+        self.drawn = True
         self.encoder = build(setup.model)
 
     def encoders(self) -> dict[str, Encoder]:
@@ -39,11 +40,11 @@ class Objective(Base):
     def begin_with(self, encoder: Encoder) -> None:
         """Weights that are not random are left as they are, their BatchNorm statistics too."""
         super().begin_with(encoder)
-        self.clouds = 0
+        self.drawn = False
 
     @torch.no_grad()
     def finish(self, batches: Iterable[Batch]) -> None:
-        if not self.clouds:
+        if not self.drawn:
             return
         norms = [layer for layer in self.encoder.modules() if isinstance(layer, nn.BatchNorm1d)]
         for layer in norms:

@@ -105,6 +105,7 @@ BOMBS = {
     "lists of lists": b"\x80\x03" + b"]" + b"q\x00h\x00h\x00\x86" * 60 + b".",
     "nested": b"\x80\x03" + b"(" * 100_000 + b"l" * 100_000 + b".",
     "no end": b"\x80\x03]",
+    "a text with an escape that there is not": b"S'\\q'\n.",
     "nothing": b"",
     "an array of a thousand million numbers": HUGE,
 }
