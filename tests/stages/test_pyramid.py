@@ -40,13 +40,16 @@ def pyramid(tiny: dict[str, Any], write: Callable[[Any], Path], layout: Layout, 
         "base": "jepa", "model": "pyramid", "patches": "pyramid", "objective": {"kind": "supervised"},
         "fit": {"steps": 60, "batch": 16, "lr": 0.003},
     }  # fmt: skip
+    tiny["runs"]["masked"] = {
+        "base": "deep", "objective": {"kind": "point_m2ae", "mask": {"kind": "random", "ratio": 0.6}},
+    }  # fmt: skip
     tiny["runs"]["random"] = {"base": "deep", "objective": {"kind": "random_init", "clouds": 32}, "fit": {"steps": 0}}
     tiny["evals"] |= {
         "tuned": {"dataset": "toys", "task": {"kind": "finetune", "validation": 0.2, "pool": "sum", "fit": FIT}},
         "robustness": {"dataset": "toys", "task": {"kind": "robustness", "corruptions": ["jitter"], "grid": [1.0]}},
         "svm": {"dataset": "toys", "task": {"kind": "svm", "presets": ["cv", "m2ae", "pointjepa"]}},
     }
-    tiny["studies"]["tiny"] |= {"runs": ["deep", "random"], "evals": ["linear", "tuned", "robustness", "svm"]}
+    tiny["studies"]["tiny"] |= {"runs": ["deep", "masked", "random"], "evals": ["linear", "tuned", "robustness", "svm"]}
     params = project.load(write(tiny))
     project.check_objectives(params)
     patchify(params, layout, "pyramid", "toys")
@@ -76,6 +79,18 @@ def test_it_is_trained_embedded_fine_tuned_and_corrupted(pyramid: Params, layout
     assert metric(layout, "deep", "svm", "accuracy_m2ae") > 0.9  # features that are summed already
     notes = store.read_json(layout.evaluation("deep", 0, "svm"))["notes"]
     assert any("accuracy_pointjepa: left out" in note for note in notes)
+
+
+@pytest.mark.slow
+def test_point_m2ae_goes_the_same_way(pyramid: Params, layout: Layout):
+    """Its encoder is trained whole where a task trains on, but for the norms of levels that the task does not read."""
+    pretrain(pyramid, layout, "masked", 0)
+    rows = [row for row in store.read_jsonl(layout.curve("masked", 0)) if "loss" in row]
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+    embed(pyramid, layout, "masked", "toys", 0)
+    for name in ("linear", "tuned"):
+        evaluate(pyramid, layout, "masked", name, 0)
+        assert metric(layout, "masked", name, "accuracy") > 0.7
 
 
 def test_random_weights_have_calibrated_norms_on_every_level(pyramid: Params, layout: Layout):
