@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from jepa3d import __version__, encoders, plugins, renamed
 from jepa3d.nets.encoder import Encoder
@@ -40,6 +43,7 @@ def save(
         "model": slice_of(model),
         "scheme": slice_of(scheme),
         "preparation": slice_of(preparation or Preparation.of(scheme)),
+        "weights": digest(tensors),
         "provenance": stamp,
     }
     store.write_tensors(path, tensors, metadata, stamp)
@@ -55,6 +59,8 @@ def load(path: str | Path, which: Literal["context", "target"] = "context") -> L
             raise
         raise Problem(problem.what, problem.why, "get it again, or make it again with 'jepa3d pretrain'") from None
     metadata, model, scheme, preparation = described(path, metadata)
+    if "weights" in metadata and metadata["weights"] != digest(tensors):
+        raise store.damaged(path, "its weights have changed since they were written")
     available = [which for which in ("context", "target") if which in metadata["which"]]
     if which not in available:
         raise Problem(f"{path}: has no '{which}' encoder", f"it has {', '.join(available)}", "ask for that one")
@@ -80,6 +86,15 @@ def load(path: str | Path, which: Literal["context", "target"] = "context") -> L
     module = encoders.build(model)
     module.load_state_dict(own)
     return LoadedEncoder(module, scheme, metadata, preparation)
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """A hash over names and bytes of all weights."""
+    made = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        made.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        made.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return made.hexdigest()
 
 
 def described(path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], Model, Scheme, Preparation]:

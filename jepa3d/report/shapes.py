@@ -21,7 +21,7 @@ from jepa3d.params import Params
 from jepa3d.params.validation import plugin_config
 from jepa3d.report import study
 from jepa3d.report.pictures import Cloud, hex_colour
-from jepa3d.results import store
+from jepa3d.results import opened, store
 from jepa3d.seeds import derive
 
 SHOWN = 8  # shapes in the picture of patch features
@@ -66,13 +66,17 @@ def sample(params: Params, layout: Layout, dataset: str, run: str) -> Sample:
     scheme = params.runs[run].patches
     study.present(layout.canonical(dataset), f"jepa3d convert {dataset}")
     study.present(layout.patches(scheme, dataset), f"jepa3d patchify {scheme} {dataset}")
-    with store.open_h5(layout.canonical(dataset)) as file:
-        label, split, ids = file["label"][:], store.text(file["split"]), store.text(file["id"])
+    with opened.canonical(layout.canonical(dataset)) as file:
+        label, split, ids = file["label"][:], opened.splits(file["split"]), store.text(file["id"])
         classes = store.attributes(file)["classes"]
         rows = one_of_each(label, split)
         stored = np.stack([file["points"][row] for row in rows])
-    with store.open_h5(layout.patches(scheme, dataset)) as file:
+        opened.check_points(stored, layout.canonical(dataset))
+    with opened.patches(layout.patches(scheme, dataset)) as file:
         cached = {key: np.stack([file[key][row] for row in rows]).astype(np.int64) for key in file if key in CACHED}
+    used = cached["point"].shape[1] if "point" in cached else stored.shape[1]
+    for key, index in cached.items():
+        opened.check_indices(index, stored.shape[1] if key == "point" else used, layout.patches(scheme, dataset))
     if "point" in cached:  # absent: all stored points, in order
         stored = np.take_along_axis(stored, cached["point"][:, :, None], 1)
     points = unit_sphere(torch.from_numpy(stored)).numpy()

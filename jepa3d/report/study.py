@@ -16,7 +16,7 @@ from jepa3d.params import Params
 from jepa3d.problem import Problem
 from jepa3d.report import terms
 from jepa3d.report.terms import Terms
-from jepa3d.results import finding, store
+from jepa3d.results import finding, opened
 from jepa3d.results.costs import Spent, by_verb
 from jepa3d.results.finding import Finding
 
@@ -180,12 +180,12 @@ def training(layout: Layout, run: str, seed: int) -> Training:
     line counts."""
     path = layout.curve(run, seed)
     present(path, f"jepa3d pretrain {run} --seed {seed}")
-    lines = store.read_jsonl(path)
+    lines = opened.curve(path)
     rows: dict[int, dict[str, Any]] = {}
     for line in lines:
-        if isinstance(line.get("step"), int) and "cost" not in line:
+        if "cost" not in line:
             rows.setdefault(line["step"], {}).update(line)
-    cost: dict[str, Any] = next((line["cost"] for line in reversed(lines) if isinstance(line.get("cost"), dict)), {})
+    cost: dict[str, Any] = next((line["cost"] for line in reversed(lines) if "cost" in line), {})
     return Training([rows[step] for step in sorted(rows)], cost)
 
 
@@ -193,20 +193,15 @@ def embedding(layout: Layout, run: str, seed: int, dataset: str) -> Embedding:
     """The test split's context features; all shapes where there is no test split."""
     path = layout.features(run, seed, dataset)
     present(path, f"jepa3d embed {run} {dataset} --seed {seed}")
-    with store.open_h5(path) as file:
-        features = np.asarray(file["context"][:], np.float32)
-        label = np.asarray(file["label"][:], np.int64) if "label" in file else np.full(len(features), -1)
-        split, ids = (store.text(file[key]) for key in ("split", "id"))
-        classes = tuple(store.attributes(file).get("classes", ()))
-    keep = split == "test" if (split == "test").any() else np.ones(len(split), bool)
-    return Embedding(features[keep], label[keep], tuple(ids[keep]), classes)
+    read = opened.features(path)
+    keep = read.split == "test" if (read.split == "test").any() else np.ones(len(read.split), bool)
+    return Embedding(read.context[keep], read.label[keep], tuple(read.id[keep]), read.classes)
 
 
 def audit(layout: Layout, dataset: str) -> dict[str, Any]:
     path = layout.audit(dataset)
     present(path, f"jepa3d convert {dataset}")
-    found: dict[str, Any] = store.read_json(path)
-    return found
+    return opened.audit(path)
 
 
 def overlaps(params: Params, layout: Layout) -> dict[str, Overlap]:

@@ -201,6 +201,9 @@ class Finding(_Frozen):
             raise ValueError("predictions, labels and ids of the test shapes differ in number")
         if self.objects and len(self.objects) != len(self.ids):
             raise ValueError(f"{len(self.objects)} objects for {len(self.ids)} test shapes")
+        labels = (*self.truth, *(self.predicted or ()))
+        if self.classes and not all(-1 <= label < len(self.classes) for label in labels):
+            raise ValueError(f"a label among truth and predicted has none of its {len(self.classes)} classes")
         for name, metric in self.metrics.items():
             if metric.of and metric.of not in self.metrics:
                 raise ValueError(f"metrics.{name}: there is no '{metric.of}' that it could be a variant of")

@@ -60,7 +60,7 @@ def read(path: Path) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(Layout(place.results).record(place).read_text(encoding="utf-8"))
         return found if found.pop("seal") == seal(found) else None
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
 
 

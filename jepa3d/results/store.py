@@ -13,6 +13,7 @@ import json
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -25,9 +26,10 @@ import numpy as np
 from jepa3d import __version__
 from jepa3d.layout import made_by
 from jepa3d.problem import Problem
-from jepa3d.results import records
+from jepa3d.results import heaps, records
 
 CHUNK = 1 << 20
+H5PYS = r"(?i)\b(unable|can't) "  # h5py's words for what it could not read or write
 Stamp = Mapping[str, Any]  # what `stamp` says of an output
 
 
@@ -106,8 +108,16 @@ def recorded(path: Path) -> str:
     return sha256(path)
 
 
+def whole(path: Path) -> str:
+    """The hash of an input's bytes. A Problem where they are others than those that were recorded."""
+    digest, record = sha256(path), records.read(path)
+    if record is not None and record["sha256"] != digest:
+        raise damaged(path, f"its bytes have changed since {record['made']['at']}")
+    return digest
+
+
 def stamp(
-    verb: str, settings: Mapping[str, Any], inputs: Sequence[Path] = (), hashed: Callable[[Path], str] = sha256
+    verb: str, settings: Mapping[str, Any], inputs: Sequence[Path] = (), hashed: Callable[[Path], str] | None = None
 ) -> dict[str, Any]:
     """Where a file comes from: the verb, its slice of params.yaml, the code, and the hash of each input.
 
@@ -118,7 +128,7 @@ def stamp(
         "settings": dict(settings),
         "jepa3d": __version__,
         "code": code_hash(),
-        "inputs": {str(path): hashed(path) for path in inputs},
+        "inputs": {str(path): (hashed or whole)(path) for path in inputs},
     }
 
 
@@ -130,9 +140,13 @@ def write_json(path: Path, data: Any, stamp: Stamp | None = None) -> None:
 def read_json(path: Path) -> Any:
     """The content of one of our JSON files; a Problem when it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (OSError, ValueError, RecursionError) as error:
         raise unreadable(path, error) from None
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number of a JSON file")
 
 
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
@@ -146,17 +160,25 @@ def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; a last line that was cut by a kill is passed over."""
+    """The rows of a file that is still written: lines that a kill or a power cut damaged are passed over."""
     rows = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     except OSError as error:
         raise unreadable(path, error) from None
     for line in lines:
-        with contextlib.suppress(ValueError):
-            if line.endswith("\n"):
-                rows.append(json.loads(line))
+        with contextlib.suppress(ValueError, RecursionError):
+            if line.endswith("\n") and isinstance(row := json.loads(line), dict):
+                rows.append(row)
     return rows
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The rows of a file that is finished; a Problem for any line that is damaged."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, error) from None
 
 
 def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]], stamp: Stamp | None = None) -> None:
@@ -183,7 +205,7 @@ def create_h5(path: Path, stamp: Stamp, draft: bool = False) -> Iterator[h5py.Fi
                 file.attrs["provenance"] = json.dumps(stamp, sort_keys=True)
                 yield file
         except (RuntimeError, ValueError) as error:
-            if not re.search(r"(?i)\b(unable|can't) ", str(error)):  # h5py's words for a failed write
+            if not re.search(H5PYS, str(error)):
                 raise
             cause = error.__cause__ or error.__context__
             raise unwritable(path, cause if isinstance(cause, OSError) else OSError(0, str(error))) from error
@@ -225,11 +247,17 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
         raise unreadable(path, error) from None
-    with file:
-        for name in json.loads(file.attrs.get("shards", "[]")):  # HDF5 gives zeros in the place of one that is missing
-            if not (path.parent / name).exists():
-                raise unreadable(path.parent / name, FileNotFoundError())
-        yield file
+    try:
+        with file:
+            heaps.check(file)
+            for name in attributes(file).get("shards", []):  # HDF5 gives zeros in the place of one that is missing
+                if not (path.parent / name).exists():
+                    raise unreadable(path.parent / name, FileNotFoundError())
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if not (isinstance(error, heaps.Damaged) or re.search(H5PYS, str(error))):
+            raise
+        raise damaged(path, str(error)) from None
 
 
 def join_h5(path: Path, shards: Sequence[Path], stamp: Stamp) -> None:
@@ -256,11 +284,17 @@ def join_h5(path: Path, shards: Sequence[Path], stamp: Stamp) -> None:
 
 def text(dataset: Any, start: int = 0, stop: int | None = None) -> np.ndarray[Any, Any]:
     """A dataset of UTF-8, or some rows of it, as an array of str."""
-    return np.asarray(dataset.asstr()[start:stop], dtype=str)
+    try:
+        return np.asarray(dataset.asstr()[start:stop], dtype=str)
+    except UnicodeDecodeError as error:
+        raise damaged(Path(dataset.file.filename), f"'{dataset.name[1:]}': {error}") from None
 
 
 def attributes(file: h5py.File) -> dict[str, Any]:
-    return {key: json.loads(value) for key, value in file.attrs.items()}
+    try:
+        return {key: json.loads(value) for key, value in file.attrs.items()}
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:  # RecursionError is a RuntimeError
+        raise damaged(Path(file.filename), f"its attributes: {error}") from None
 
 
 def provenance(path: Path) -> dict[str, Any]:
@@ -298,8 +332,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("jepa3d", "{}"))
+            if not isinstance(metadata, dict):
+                raise ValueError("its description is no mapping")
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise unreadable(path, error) from None
 
 
@@ -320,8 +356,13 @@ def load_state(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                raise ValueError(f"the bytes of {name} have changed")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError("it has no names")
+    except Exception as error:  # zipfile and torch raise many kinds for a damaged file
         raise unreadable(path, error) from None
     return state
 
@@ -337,6 +378,14 @@ def unreadable(
             f"run '{command}', or 'snakemake --cores all all'" if command else "look for a slip in the path",
         )
     return Problem(f"{path}: cannot be read", " ".join(str(error).split())[:300], mend)
+
+
+def damaged(path: Path, what: str) -> Problem:
+    """The Problem for a file of ours that does not have what it was written with."""
+    command = made_by(path)
+    why = f"made by: {command}" if command else "it lies where no command of jepa3d writes"
+    mend = "remove it and run that command again, or get a recorded one back: 'dvc checkout --force'"
+    return Problem(f"{path}: damaged: {' '.join(what.split())[:300]}", why, mend if command else "get it again")
 
 
 def _umask() -> int:

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from jepa3d.layout import Layout, place_of
 from jepa3d.problem import Problem, did_you_mean
-from jepa3d.results import records, store
+from jepa3d.results import opened, records, store
 from jepa3d.results.provenance import Files
 
 SHOWN = 12  # characters of a hash
@@ -20,7 +20,7 @@ SHOWN = 12  # characters of a hash
 
 def trace(path: Path, run: str, evaluation: str) -> int:
     """Print where the numbers of one run and evaluation come from. 1: some file is not what its record says."""
-    metrics = store.read_json(path)
+    metrics = opened.metrics(path)
     found = _entry(_entry(metrics, run, f"{path}: has no run"), evaluation, f"{path}: '{run}' has no evaluation")
     layout = Layout(path.parent)
     chain = Chain(layout)
@@ -131,8 +131,7 @@ class Chain:
         """The whole of the training, whose last command may only have gone on with it."""
         curve = path.parent / "curve.jsonl"
         rows = store.read_jsonl(curve) if curve.exists() else []
-        if rows and "cost" in rows[-1]:
-            cost = rows[-1]["cost"]
+        if rows and "step" in rows[-1] and isinstance(cost := rows[-1].get("cost"), Mapping):
             self._field(depth, "trained", f"{rows[-1]['step']} steps; {', '.join(f'{k} {v}' for k, v in cost.items())}")
 
     def _raw(self, path: Path, depth: int) -> None:

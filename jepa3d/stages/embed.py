@@ -16,7 +16,7 @@ from jepa3d.graph import Graph
 from jepa3d.layout import Layout
 from jepa3d.params import Params
 from jepa3d.progress import track
-from jepa3d.results import store
+from jepa3d.results import opened, store
 from jepa3d.train import batches
 
 
@@ -34,8 +34,8 @@ def embed(params: Params, layout: Layout, run: str, dataset: str, seed: int) -> 
     for which in first.metadata["which"]:
         loaded = pretrained.load(weights, which).to(device)
         arrays[which] = features(loaded, source, device, f"embed {run} seed {seed} {dataset}")
-    with store.open_h5(canonical) as file:
-        described = {"label": file["label"][:], "split": store.text(file["split"]), "id": store.text(file["id"])}
+    with opened.canonical(canonical) as file:
+        described = {"label": file["label"][:], "split": opened.splits(file["split"]), "id": store.text(file["id"])}
         classes = store.attributes(file)["classes"]
     store.write_h5(
         layout.features(run, seed, dataset),

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from jepa3d import objectives, plugins, tasks
 from jepa3d.graph import Graph, Job
 from jepa3d.layout import Layout
@@ -19,7 +17,7 @@ from jepa3d.params import Eval, Params, Run, slice_of
 from jepa3d.params.load import check_pair
 from jepa3d.params.seen import check_few_labels
 from jepa3d.problem import Problem
-from jepa3d.results import finding, resume, store
+from jepa3d.results import finding, opened, resume, store
 from jepa3d.results.finding import FORMAT, Fold
 from jepa3d.tasks import Encoded, Features, Result
 
@@ -103,10 +101,9 @@ def evaluate(params: Params, layout: Layout, run: str, name: str, seed: int, fol
 def _on_features(asked: Asked) -> Found:
     """The context encoder's features and, where the run has them, the EMA encoder's: the same metrics once more."""
     (path,) = asked.job().reads
-    with store.open_h5(path) as file:
-        shapes = _shapes(file, path)
-        pool = store.attributes(file).get("pool", "max_mean")
-        kept = {which: file[which][:] for which in ("context", "target") if which in file}
+    read = opened.features(path)
+    shapes, pool = Shapes(read.label, read.split, read.id, read.classes), read.pool
+    kept = {"context": read.context} | ({} if read.target is None else {"target": read.target})
     train, test = shapes.split == "train", shapes.split == "test"
 
     def on(which: str) -> Result:
@@ -153,8 +150,9 @@ def _from_folds(asked: Asked) -> Found:
 
 
 def _found(result: Result, given: Encoded) -> Found:
-    with store.open_h5(given.canonical) as file:
-        return Found(result, _shapes(file, given.canonical))
+    with opened.canonical(given.canonical) as file:
+        classes = tuple(store.attributes(file)["classes"])
+        return Found(result, Shapes(file["label"][:], opened.splits(file["split"]), store.text(file["id"]), classes))
 
 
 def _write(asked: Asked, found: Found) -> None:
@@ -246,13 +244,3 @@ def _is_of(path: Path, stamp: dict[str, Any]) -> bool:
         return False
     hashes = [list(one["inputs"].values()) for one in (found, stamp)]
     return found["settings"] == stamp["settings"] and hashes[0] == hashes[1]
-
-
-def _shapes(file: Any, path: Path) -> Shapes:
-    missing = [key for key in ("label", "split", "id") if key not in file]
-    if missing:
-        raise Problem(
-            f"{path}: has no '{missing[0]}'", "it is not a file of this package, or an older one", "remake it"
-        )
-    classes = tuple(store.attributes(file).get("classes", ()))
-    return Shapes(np.asarray(file["label"][:], np.int64), store.text(file["split"]), store.text(file["id"]), classes)

@@ -15,6 +15,7 @@ A data set with `shards` has its patches made in as many files, <dataset>.shards
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -27,7 +28,7 @@ from jepa3d.ops.geometry import fps_numba, knn_numba
 from jepa3d.params import Params, Scheme
 from jepa3d.problem import Problem
 from jepa3d.progress import track
-from jepa3d.results import store
+from jepa3d.results import opened, store
 from jepa3d.seeds import derive
 
 BLOCK = 512  # shapes at a time: memory does not grow with the data set
@@ -71,7 +72,7 @@ def _cache(job: Job, entry: Scheme, stamp: dict[str, Any], shard: int, shards: i
     """Write the patches of one of `shards` equal shares of the shapes."""
     scheme, dataset, *_ = job.names
     (source,), (target,) = job.reads, job.writes
-    with store.open_h5(source) as data:
+    with opened.canonical(source) as data:
         points = data["points"]
         total, stored = points.shape[:2]
         if stored < entry.points:
@@ -102,6 +103,7 @@ def _indices(
 ) -> Iterator[tuple[int, dict[str, NDArray[np.uint16]]]]:
     for start in range(first, end, BLOCK):
         cloud = points[start : min(start + BLOCK, end)]
+        opened.check_points(cloud, Path(points.file.filename))
         chosen = choose(cloud, entry, start)
         arrays = {}
         if chosen is not None:

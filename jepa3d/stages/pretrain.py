@@ -27,7 +27,7 @@ from jepa3d.ops.draws import shape_keys
 from jepa3d.params import Params, Run, Scheme
 from jepa3d.params.validation import plugin_config
 from jepa3d.problem import Problem
-from jepa3d.results import resume, store
+from jepa3d.results import opened, resume, store
 from jepa3d.seeds import derive
 from jepa3d.train import batches, distributed, first_stage, loop
 from jepa3d.train.monitor import Watch, warning
@@ -159,7 +159,7 @@ def preparation(layout: Layout, entry: Run, scheme: Scheme) -> pretrained.Prepar
     def seen() -> Iterator[tuple[NDArray[np.float32], str | None]]:
         for subset in subsets(layout, entry):
             rows = subset.rows[np.unique(np.linspace(0, len(subset.rows) - 1, MEASURED).astype(int))]
-            with store.open_h5(subset.canonical) as file:
+            with opened.canonical(subset.canonical) as file:
                 said = store.attributes(file).get("config", {}).get("normalise")
                 yield np.concatenate([file["points"][int(row)][None] for row in rows]), said
 

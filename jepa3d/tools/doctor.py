@@ -27,7 +27,7 @@ from jepa3d.graph import Graph
 from jepa3d.layout import Layout
 from jepa3d.params import DatasetConfig, Params
 from jepa3d.problem import Problem
-from jepa3d.results import account, store
+from jepa3d.results import account, opened
 
 State = Literal["good", "look", "bad"]
 SIGNS: dict[State, str] = {"good": "[green]ok  [/green]", "look": "[yellow]look[/yellow]", "bad": "[red]BAD [/red]"}
@@ -220,8 +220,8 @@ def up_axis(extents: np.ndarray[Any, Any]) -> tuple[State, str, str]:
 def converted(layout: Layout, name: str) -> str:
     if not layout.audit(name).exists():
         return f"not yet: jepa3d convert {name}"
-    with contextlib.suppress(Problem, KeyError, TypeError):
-        audit = store.read_json(layout.audit(name))
+    with contextlib.suppress(Problem):
+        audit = opened.audit(layout.audit(name))
         return f"{audit['shapes']:,} shapes, {len(audit['set_aside'])} set aside ({layout.canonical(name)})"
     return f"{layout.audit(name)}: cannot be read; jepa3d convert {name}"
 

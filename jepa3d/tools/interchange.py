@@ -25,7 +25,7 @@ from jaxtyping import Float32, Int16, Int64
 from torch.utils.data import Dataset
 
 from jepa3d.problem import Problem
-from jepa3d.results import store
+from jepa3d.results import opened, store
 
 Split = Literal["train", "test"]
 
@@ -44,11 +44,13 @@ class Clouds(NamedTuple):
 
 def to_numpy(path: str | Path, split: Split | None = None) -> Clouds:
     """Everything in memory. Raises a Problem for a file that is not one of ours."""
-    with store.open_h5(Path(path)) as file:
+    with opened.canonical(Path(path)) as file:
         rows, names = chosen(file, Path(path), split), store.attributes(file)
         part = np.asarray(file["part"][:])[rows] if "part" in file else None
+        points = np.asarray(file["points"][:])[rows]
+        opened.check_points(points, Path(path))
         return Clouds(
-            np.asarray(file["points"][:])[rows],
+            points,
             np.asarray(file["label"][:])[rows],
             part,
             store.text(file["split"])[rows],
@@ -86,7 +88,7 @@ class Shapes(Dataset[dict[str, Any]]):
 
     def __init__(self, path: Path, split: Split | None) -> None:
         self.path = path
-        with store.open_h5(path) as file:
+        with opened.canonical(path) as file:
             self.rows = chosen(file, path, split)
             names = store.attributes(file)
             self.label, self.id = np.asarray(file["label"][:]), store.text(file["id"])

@@ -30,7 +30,7 @@ from jepa3d.ops.augment import augment, resample
 from jepa3d.ops.draws import shape_keys, uniform
 from jepa3d.params import Augment, Execution, Fit, Level, Scheme
 from jepa3d.problem import Problem
-from jepa3d.results import store
+from jepa3d.results import opened, store
 from jepa3d.seeds import derive
 from jepa3d.train.distributed import ALONE, World
 
@@ -396,17 +396,17 @@ def _held(subsets: Sequence[Subset]) -> InMemory:
 
 def split_rows(canonical: Path, split: str | None) -> Rows:
     """The rows of one split of a canonical file (None: all of them)."""
-    with store.open_h5(canonical) as file:
+    with opened.canonical(canonical) as file:
         splits = file["split"]
         if split is None:
             return np.arange(len(splits))
         starts = range(0, len(splits), TEXTS)
-        pieces = [start + np.flatnonzero(store.text(splits, start, start + TEXTS) == split) for start in starts]
+        pieces = [start + np.flatnonzero(opened.splits(splits, start, start + TEXTS) == split) for start in starts]
     return np.concatenate([np.empty(0, np.int64), *pieces])
 
 
 def class_names(canonical: Path) -> list[str]:
-    with store.open_h5(canonical) as file:
+    with opened.canonical(canonical) as file:
         names: list[str] = store.attributes(file)["classes"]
     return names
 
@@ -415,9 +415,9 @@ class _Reader:
     """The two open files of a subset. Opening costs more than reading a block, so a streamed set stays open."""
 
     def __init__(self, subset: Subset) -> None:
-        self._open = contextlib.ExitStack()
-        data = self._open.enter_context(store.open_h5(subset.canonical))
-        patches = self._open.enter_context(store.open_h5(subset.patches))
+        self._open, self.subset = contextlib.ExitStack(), subset
+        data = self._open.enter_context(opened.canonical(subset.canonical))
+        patches = self._open.enter_context(opened.patches(subset.patches))
         self.rows, self.points, self.label = subset.rows, data["points"], data["label"]
         self.chosen = None if subset.whole else patches.get("point")
         names = [] if subset.whole else ["centre", "neighbour", *_names_above(patches)]
@@ -430,6 +430,7 @@ class _Reader:
                 f"{count} shapes against {len(self.points)}",
                 "run 'jepa3d patchify' again",
             )
+        self.checked = np.zeros(len(self.rows), bool)
 
     def read(self, start: int, stop: int) -> Arrays:
         """The shapes start..stop of the subset: one contiguous read a file, then its rows and the chosen points."""
@@ -437,12 +438,28 @@ class _Reader:
         low, high = int(rows[0]), int(rows[-1]) + 1
         keep = slice(None) if high - low == len(rows) else rows - low
         points = self.points[low:high][keep]
-        if self.chosen is not None:
-            points = np.take_along_axis(points, self.chosen[low:high][keep][:, :, None].astype(np.int64), 1)
+        chosen = None if self.chosen is None else self.chosen[low:high][keep]
         label, *indices = (array[low:high][keep] for array in (self.label, *self.indices))
+        if not self.checked[start:stop].all():
+            self._check(points, chosen, indices)
+            self.checked[start:stop] = True
+        if chosen is not None:
+            points = np.take_along_axis(points, chosen[:, :, None].astype(np.int64), 1)
         none = np.empty((len(rows), 0), np.uint16), np.empty((len(rows), 0, 0), np.uint16)
         centre, neighbour, *above = indices or none
         return Arrays(points, centre, neighbour, label, tuple(above))
+
+    def _check(self, points: NDArray[np.float32], chosen: Any, indices: Sequence[NDArray[np.uint16]]) -> None:
+        """What is read for the first time: finite points, and every index among the points or centres that it is of."""
+        opened.check_points(points, self.subset.canonical)
+        below = points.shape[1]
+        if chosen is not None:
+            opened.check_indices(chosen, below, self.subset.patches)
+            below = chosen.shape[1]
+        for centre, neighbour in zip(indices[::2], indices[1::2], strict=True):
+            opened.check_indices(centre, below, self.subset.patches)
+            opened.check_indices(neighbour, below, self.subset.patches)
+            below = centre.shape[1]
 
     def close(self) -> None:
         self._open.close()

@@ -30,7 +30,7 @@ from jepa3d.problem import Problem
 from jepa3d.progress import Steps
 from jepa3d.results import resume, store
 from jepa3d.seeds import derive
-from jepa3d.train import distributed
+from jepa3d.train import checkpoint, distributed
 from jepa3d.train.batches import Stream
 from jepa3d.train.objective import Trainable
 
@@ -328,7 +328,7 @@ def _find_state(training: Training, optimiser: torch.optim.Optimizer) -> int:
     job = training.job
     for path in sorted(job.state.glob("step*.pt"), reverse=True):
         try:
-            state = store.load_state(path)
+            state = checkpoint.read(path, job.fingerprint, training.objective, optimiser)
         except Problem as damaged:
             print(f"{damaged.what}: {damaged.why}; the checkpoint before it is used", file=sys.stderr)
             continue
@@ -358,7 +358,7 @@ def _state_file(training: Training, step: int) -> Path:
 def _cut_curve(curve: Path, step: int) -> None:
     """Rows after the checkpoint will be written again."""
     if curve.exists():
-        kept = [row for row in store.read_jsonl(curve) if row["step"] <= step]
+        kept = [row for row in store.read_jsonl(curve) if row.get("step", step) <= step]
         store.write_jsonl(curve, kept)
 
 

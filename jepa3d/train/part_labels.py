@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from jepa3d.ops import score
 from jepa3d.problem import Problem
-from jepa3d.results import store
+from jepa3d.results import opened, store
 from jepa3d.results.finding import ClassScore, Example, PerShape
 from jepa3d.train.batches import Arrays, Subset, open_shapes
 
@@ -43,18 +43,20 @@ class Labelled(NamedTuple):
 
 def load(canonical: Path, patches: Path) -> Labelled:
     """Both splits in memory: ShapeNetPart is 0.5 GB. A Problem for data without part labels, before anything else."""
-    with store.open_h5(canonical) as file:
+    with opened.canonical(canonical) as file:
         about = store.attributes(file)
         if "part" not in file or not about.get("parts"):
             raise _no_parts(canonical, "its data set labels shapes, not points")
         part = np.asarray(file["part"][:])
-        test = store.text(file["split"]) == "test"
+        test = opened.splits(file["split"]) == "test"
         ids = store.text(file["id"])
+    if not -1 <= part.min() <= part.max() < len(about["parts"]):
+        raise store.damaged(canonical, f"a part of {part.min()} or {part.max()} among {len(about['parts'])} parts")
     labelled = np.flatnonzero((part >= 0).any(1))
     if not len(labelled):
         raise _no_parts(canonical, f"all {len(part)} shapes are there, but none of their points has a part")
     part = part[labelled]
-    with store.open_h5(patches) as file:
+    with opened.patches(patches) as file:
         if "point" in file:
             part = np.take_along_axis(part, file["point"][:][labelled].astype(np.int64), 1)
     source = open_shapes([Subset(canonical, patches, labelled)], float("inf"))

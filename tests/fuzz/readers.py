@@ -15,6 +15,7 @@ import trimesh
 from field import FIELD
 from fuzz import Reader
 from numpy.typing import NDArray
+from own import OWN
 
 from jepa3d.datasets import SetAside, folder
 from jepa3d.formats import checkpoints
@@ -150,5 +151,5 @@ def imported(path: Path) -> Iterator[NDArray[Any]]:
 FILES: dict[str, Callable[[], Mapping[str, bytes]]] = {
     "obj": obj, "off": off, "ply": ply, "stl": stl, "glb": glb, "pcd": pcd, "text": text, "npy": npy, "npz": npz,
 }  # fmt: skip
-READERS: dict[str, Reader] = {name: Reader(files, in_a_folder) for name, files in FILES.items()} | FIELD
+READERS: dict[str, Reader] = {name: Reader(files, in_a_folder) for name, files in FILES.items()} | FIELD | OWN
 READERS["checkpoint"] = Reader(checkpoint, imported)

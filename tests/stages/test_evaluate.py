@@ -79,7 +79,9 @@ def features(path: Path, target: bool = True, **changes) -> dict:
     if target:
         arrays["target"] = random.normal(size=(60, 6)).astype(np.float32)
     arrays |= changes
-    store.write_h5(path, arrays, store.stamp("embed", {}), classes=["cube", "cone", "ball"], pool="max_mean")
+    store.write_h5(
+        path, arrays, store.stamp("embed", {}), classes=["cube", "cone", "ball"], pool="max_mean", kind="transformer"
+    )
     return arrays
 
 
@@ -192,8 +194,9 @@ def test_tasks_that_train_on_get_the_encoder_and_the_data(layout: Layout, monkey
     monkeypatch.setattr(plugins, "find", lambda package, kind: plugins.fulfilled(tasks.Plugin, fake))
     monkeypatch.setattr(plugins, "check", lambda package, kind, where="": None)
     labels = {"label": np.array([0, 1, 1]), "split": ["test", "train", "test"], "id": ["a", "b", "c"]}
+    labels["points"] = np.zeros((3, 4, 3), np.float32)
     for path in (layout.canonical("toys"), layout.patches("dense", "toys"), layout.encoder("jepa", 1)):
-        store.write_h5(path, labels, store.stamp("made up", {}), classes=["cube", "cone"])
+        store.write_h5(path, labels, store.stamp("made up", {}), classes=["cube", "cone"], parts=[])
     params = params_with({"tuned": {"kind": "finetune"}})
     dense = params.evals["tuned"].model_copy(update={"patches": "dense"})
     params = params.model_copy(update={"evals": {"tuned": dense}})
@@ -376,7 +379,7 @@ def test_folds_of_two_versions_of_the_code_are_said_to_be(trained: Params, layou
     evaluate(trained, layout, "random_init", "folds", 0)
     fold = store.read_json(path)
     fold["provenance"]["code"] = "0123456789abcdef"
-    store.write_json(path, fold)
+    store.write_json(path, fold, fold["provenance"])
     evaluate(trained, layout, "random_init", "folds", 0)
     notes = store.read_json(layout.evaluation("random_init", 0, "folds"))["notes"]
     assert any("2 versions of the code" in note for note in notes)

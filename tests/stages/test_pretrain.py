@@ -93,7 +93,7 @@ def test_only_the_train_split_is_seen(tiny: dict[str, Any], load: Load, layout: 
         points, label, split = file["points"][:], file["label"][:], store.text(file["split"])
     points[split == "test"], label[split == "test"] = np.nan, -1
     arrays = {"points": points, "label": label, "split": split, "id": [str(i) for i in range(80)]}
-    store.write_h5(ready, arrays, {}, classes=["cube", "rod", "plate"])
+    store.write_h5(ready, arrays, store.stamp("convert", {}), classes=["cube", "rod", "plate"], parts=[])
     stage.pretrain(params, layout, "jepa", 0)
     after = state(layout.encoder("jepa", 0))
     assert all(torch.equal(expected[name], after[name]) for name in expected)
@@ -190,7 +190,8 @@ def test_labels_are_needed_for_supervised_training_only(tiny: dict[str, Any], lo
         arrays = {name: file[name][:] for name in ("points", "id", "split")}
     label = np.full(80, -1, np.int64)
     text = {name: [word.decode() for word in arrays[name]] for name in ("id", "split")}
-    store.write_h5(ready, {"points": arrays["points"], "label": label} | text, {}, classes=[])
+    shapes = {"points": arrays["points"], "label": label} | text
+    store.write_h5(ready, shapes, store.stamp("convert", {}), classes=[], parts=[])
     with pytest.raises(Problem, match="needs labelled data"):
         stage.pretrain(params, layout, "supervised", 0)
     stage.pretrain(params, layout, "jepa", 0)

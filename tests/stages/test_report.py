@@ -139,7 +139,8 @@ def forge_shapes(layout: Layout) -> None:
         layout.audit("toys"),
         {
             "dataset": "toys", "shapes": 18, "points": 80, "splits": {"train": 6, "test": 12}, "classes": counts,
-            "unlabelled": 0, "bounds": {}, "set_aside": [{"id": "broken7", "why": "has NaN"}], "provenance": {},
+            "unlabelled": 0, "bounds": {"low": [-1.0] * 3, "high": [1.0] * 3},
+            "set_aside": [{"id": "broken7", "why": "has NaN"}], "split_from": "folders", "provenance": {},
         },
     )  # fmt: skip
 
@@ -147,9 +148,9 @@ def forge_shapes(layout: Layout) -> None:
 def forge_features(layout: Layout, run: str, seed: int) -> None:
     random = np.random.default_rng(derive(seed, "features", run))
     label, split = np.arange(18) % 3, np.array(["train"] * 6 + ["test"] * 12)
-    features = random.normal(size=(18, 5)).astype(np.float32) + label[:, None]
+    features = random.normal(size=(18, 5)).astype(np.float32) + label[:, None].astype(np.float32)
     arrays = {"context": features, "label": label, "split": split, "id": [f"shape{n}" for n in range(18)]}
-    store.write_h5(layout.features(run, seed, "toys"), arrays, {}, classes=CLASSES, pool="max_mean")
+    store.write_h5(layout.features(run, seed, "toys"), arrays, {}, classes=CLASSES, pool="max_mean", kind="transformer")
 
 
 def forge_encoder(params: Params, layout: Layout, run: str, seed: int) -> None:
@@ -161,7 +162,7 @@ def forge_encoder(params: Params, layout: Layout, run: str, seed: int) -> None:
 def curve_text(seed: int) -> str:
     rows = [{"step": step, "loss": 2.0 / step + seed, "lr": 1e-3, "seconds": 0.1 * step} for step in (10, 20, 30, 40)]
     rows[1] |= {"knn": 0.4, "knn_target": 0.5, "odd_number": 7}
-    return "".join(json.dumps(row) + "\n" for row in [*rows, {"step": 40, "loss": 0.125}, {"remark": "no step"}])
+    return "".join(json.dumps(row) + "\n" for row in [*rows, {"step": 40, "loss": 0.125}])
 
 
 def text_of(forged: tuple[Params, Layout]) -> str:

@@ -48,12 +48,21 @@ def numbered(count: int) -> Arrays:
     return Arrays(points, centre, np.tile(np.arange(3, dtype=np.uint16), (count, 4, 1)), np.arange(count))
 
 
+def write(canonical: Path, points: np.ndarray, label: np.ndarray) -> None:
+    """A canonical file of train shapes."""
+    names = [str(number) for number in range(len(label))]
+    shapes = {"points": points, "label": label, "split": ["train"] * len(label), "id": names}
+    store.write_h5(canonical, shapes, {}, classes=names, parts=[])
+
+
 def stored(folder: Path, count: int, name: str = "a", test_every: int = 0) -> Subset:
     """The same shapes in two files, with a test shape after each `test_every` train shapes."""
     arrays = numbered(count)
     split = ["test" if test_every and i % test_every == 0 else "train" for i in range(count)]
     canonical, patches = folder / f"{name}.h5", folder / f"{name}.patches.h5"
-    store.write_h5(canonical, {"points": arrays.points, "label": arrays.label, "split": split}, {}, classes=["x", "y"])
+    names = [str(number) for number in range(count)]
+    shapes = {"points": arrays.points, "label": arrays.label, "split": split, "id": names}
+    store.write_h5(canonical, shapes, {}, classes=names, parts=[])
     store.write_h5(patches, {"centre": arrays.centre, "neighbour": arrays.neighbour}, {})
     return Subset(canonical, patches, split_rows(canonical, "train"))
 
@@ -304,7 +313,7 @@ def pyramid(folder: Path, count: int, name: str = "a") -> Subset:
     """Shapes with the patches of three levels, as `jepa3d patchify` writes them."""
     arrays = numbered(count)
     canonical, patches = folder / f"{name}.h5", folder / f"{name}.patches.h5"
-    store.write_h5(canonical, {"points": arrays.points, "label": arrays.label, "split": ["train"] * count}, {})
+    write(canonical, arrays.points, arrays.label)
     store.write_h5(patches, levels(arrays.points, PYRAMID), {})
     return Subset(canonical, patches, np.arange(count))
 
@@ -384,7 +393,7 @@ def test_resampled_points_are_the_same_on_any_number_of_ranks_and_after_a_resume
 def test_whole_clouds_of_unequal_sizes_are_a_problem(tmp_path: Path):
     subsets = whole(tmp_path, 5)
     points = np.zeros((5, 12, 3), np.float32)
-    store.write_h5(tmp_path / "b.h5", {"points": points, "label": np.zeros(5, np.int64)}, {})
+    write(tmp_path / "b.h5", points, np.zeros(5, np.int64))
     subsets.append(subsets[0]._replace(canonical=tmp_path / "b.h5"))
     with pytest.raises(Problem, match="clouds of 12 and 16 points in one training"):
         open_training(subsets, Fit(steps=1, batch=2), Execution(), "fit")
@@ -392,11 +401,11 @@ def test_whole_clouds_of_unequal_sizes_are_a_problem(tmp_path: Path):
 
 def test_a_chosen_subset_of_the_points_is_read_in_its_order(tmp_path: Path):
     arrays = numbered(3)
-    chosen = np.array([[5, 2, 9]] * 3, np.uint16)
-    store.write_h5(tmp_path / "a.h5", {"points": arrays.points, "label": arrays.label}, {})
+    chosen = np.array([[5, 2, 9, 1]] * 3, np.uint16)
+    write(tmp_path / "a.h5", arrays.points, arrays.label)
     store.write_h5(tmp_path / "p.h5", {"centre": arrays.centre, "neighbour": arrays.neighbour, "point": chosen}, {})
     source = open_shapes([Subset(tmp_path / "a.h5", tmp_path / "p.h5", np.arange(3))], float("inf"))
-    assert np.array_equal(source.rows(np.arange(3)).points, arrays.points[:, [5, 2, 9]])
+    assert np.array_equal(source.rows(np.arange(3)).points, arrays.points[:, [5, 2, 9, 1]])
 
 
 def test_patches_of_another_file_are_a_problem(tmp_path: Path):

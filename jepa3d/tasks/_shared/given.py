@@ -9,7 +9,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from jepa3d.problem import Problem
-from jepa3d.results import store
+from jepa3d.results import opened, store
 from jepa3d.tasks import Encoded, Features
 
 
@@ -29,9 +29,9 @@ class Labels(NamedTuple):
 
 
 def labels_of(given: Encoded) -> Labels:
-    with store.open_h5(given.canonical) as file:
+    with opened.canonical(given.canonical) as file:
         classes = tuple(store.attributes(file)["classes"])
-        label, split, ids = file["label"][:].astype(np.int64), store.text(file["split"]), store.text(file["id"])
+        label, split, ids = file["label"][:].astype(np.int64), opened.splits(file["split"]), store.text(file["id"])
     return Labels(label, split, ids, classes, str(given.canonical))
 
 
