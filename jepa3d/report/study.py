@@ -16,7 +16,7 @@ from jepa3d.params import Params
 from jepa3d.problem import Problem
 from jepa3d.report import terms
 from jepa3d.report.terms import Terms
-from jepa3d.results import finding, opened
+from jepa3d.results import finding, opened, store
 from jepa3d.results.costs import Spent, by_verb
 from jepa3d.results.finding import Finding
 

@@ -87,6 +87,6 @@ def _walks(held: mmap.mmap, at: int) -> bool:
     while place + HEADER <= end:
         index, _, _, length = struct.unpack_from("<HHIQ", held, place)
         if index == 0:  # what is free, to the end
-            return bool(length <= end - place)
+            return bool(place + length == end)
         place += HEADER + (length + 7) // 8 * 8
     return bool(place <= end)

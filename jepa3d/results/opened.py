@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import h5py
 import numpy as np
@@ -23,7 +23,6 @@ from jepa3d.results import heaps, store
 
 BLOCK = 1 << 20  # labels that are looked at together
 FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError)
-Split = Literal["train", "test"]
 
 
 # ---- HDF5
@@ -196,6 +195,11 @@ class _Bounds(_Lenient):
     high: list[float]
 
 
+class _Splits(_Lenient):
+    train: NonNegativeInt
+    test: NonNegativeInt
+
+
 class _Aside(_Lenient):
     id: str
     why: str
@@ -222,8 +226,8 @@ class _Audit(_Lenient):
     dataset: str
     shapes: NonNegativeInt
     points: NonNegativeInt
-    splits: dict[Split, NonNegativeInt]
-    classes: dict[str, dict[Split, NonNegativeInt]]
+    splits: _Splits
+    classes: dict[str, _Splits]
     unlabelled: NonNegativeInt
     bounds: _Bounds
     set_aside: list[_Aside]

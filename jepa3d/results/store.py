@@ -377,7 +377,8 @@ def unreadable(
             "an earlier stage writes it" if command else "",
             f"run '{command}', or 'snakemake --cores all all'" if command else "look for a slip in the path",
         )
-    return Problem(f"{path}: cannot be read", " ".join(str(error).split())[:300], mend)
+    why = " ".join(str(error).split())[:300] or type(error).__name__
+    return Problem(f"{path}: cannot be read", why, mend)
 
 
 def damaged(path: Path, what: str) -> Problem:

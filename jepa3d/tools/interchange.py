@@ -53,7 +53,7 @@ def to_numpy(path: str | Path, split: Split | None = None) -> Clouds:
             points,
             np.asarray(file["label"][:])[rows],
             part,
-            store.text(file["split"])[rows],
+            opened.splits(file["split"])[rows],
             store.text(file["id"])[rows],
             tuple(names["classes"]),
             tuple(names["parts"]),
@@ -66,7 +66,7 @@ def chosen(file: h5py.File, path: Path, split: Split | None) -> Int64[np.ndarray
         raise Problem(
             f"{path}: no canonical file", f"it has no {', '.join(sorted(missing))}", "jepa3d convert writes them"
         )
-    splits = store.text(file["split"])
+    splits = opened.splits(file["split"])
     rows = np.flatnonzero(splits == split) if split else np.arange(len(splits))
     if not len(rows):
         raise Problem(

@@ -40,14 +40,18 @@ INTEGERS = (0, 1, 2, 127, 128, 255, 256, 65535, 1 << 20, (1 << 31) - 1, 1 << 31,
 
 
 class Reader(NamedTuple):
-    """Files by name, made when they are wanted, and what is done with one: it yields arrays that must be finite."""
+    """Files by name, made when they are wanted, and what is done with one: it yields arrays that must be finite.
+
+    `second`: points of a file as we read them and as an independent reader does; None where that reads nothing.
+    """
 
     files: Callable[[], Mapping[str, bytes]]
     read: Callable[[Path], Iterable[NDArray[Any]]]
+    second: Callable[[Path], tuple[NDArray[Any], NDArray[Any]] | None] | None = None
 
 
 class Outcome(NamedTuple):
-    """What became of one mutant: `refused`, `read`, or a failure and what is known of it."""
+    """What became of one mutant: `refused`, `read`, `agreed` where a second reader was asked, or a failure."""
 
     number: int
     reader: str
@@ -57,7 +61,7 @@ class Outcome(NamedTuple):
 
     @property
     def good(self) -> bool:
-        return self.found in ("refused", "read")
+        return self.found in ("refused", "read", "agreed")
 
 
 # ----------------------------------------------------------------------------------------------------- mutations
@@ -195,7 +199,13 @@ def _taken(reader: Reader, path: Path) -> tuple[str, str]:
         return "no reason", str(problem)
     except Exception as error:  # whatever it is, it is what we look for
         return "raised", f"{type(error).__name__}: {error}"[:300]
-    return "read", ""
+    pair = reader.second(path) if reader.second else None
+    if pair is None:
+        return "read", ""
+    ours, theirs = pair
+    if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=1e-6, atol=0, equal_nan=True):
+        return "differs", f"{ours.shape} from {theirs.shape} of the second reader"
+    return "agreed", ""
 
 
 def _held(which: str) -> int:

@@ -16,6 +16,7 @@ from field import FIELD
 from fuzz import Reader
 from numpy.typing import NDArray
 from own import OWN
+from second import SECOND
 
 from jepa3d.datasets import SetAside, folder
 from jepa3d.formats import checkpoints
@@ -151,5 +152,7 @@ def imported(path: Path) -> Iterator[NDArray[Any]]:
 FILES: dict[str, Callable[[], Mapping[str, bytes]]] = {
     "obj": obj, "off": off, "ply": ply, "stl": stl, "glb": glb, "pcd": pcd, "text": text, "npy": npy, "npz": npz,
 }  # fmt: skip
-READERS: dict[str, Reader] = {name: Reader(files, in_a_folder) for name, files in FILES.items()} | FIELD | OWN
+READERS: dict[str, Reader] = (
+    {name: Reader(files, in_a_folder, SECOND.get(name)) for name, files in FILES.items()} | FIELD | OWN
+)
 READERS["checkpoint"] = Reader(checkpoint, imported)

@@ -343,3 +343,34 @@ def test_preparing_is_what_it_says(shapes: np.ndarray[Any, Any]):
     chosen = drawn(line, 2)
     assert torch.equal(found[0], torch.tensor([[-1.0, 0, 0], [0, 0, 0], [1, 0, 0]])[chosen])
     assert found.dtype == torch.float32
+
+
+# ---- damage
+
+
+def test_weights_that_changed_since_they_were_written_are_refused(tmp_path: Path):
+    encoder(tmp_path)
+    path = tmp_path / "e.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 4
+    path.write_bytes(bytes(data))
+    with pytest.raises(Problem, match="damaged: its weights have changed since they were written"):
+        load_encoder(path)
+
+
+def test_what_a_file_claims_takes_no_memory_and_weights_are_finite(tmp_path: Path):
+    encoder(tmp_path)
+    path = tmp_path / "e.safetensors"
+    with safe_open(str(path), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = json.loads(file.metadata()["jepa3d"])
+    del metadata["weights"]  # as a file of before
+    for size in ({"depth": 10**9}, {"width": 2 * 10**6}):
+        about = metadata | {"model": metadata["model"] | size}
+        save_file(tensors, path, metadata={"jepa3d": json.dumps(about)})
+        with pytest.raises(Problem, match="do not fit the model"):
+            load_encoder(path)
+    tensors[next(iter(tensors))][0] = torch.nan
+    save_file(tensors, path, metadata={"jepa3d": json.dumps(metadata)})
+    with pytest.raises(Problem, match="weights that are NaN or infinite"):
+        load_encoder(path)
