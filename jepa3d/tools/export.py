@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import logging
 import warnings
@@ -116,6 +117,8 @@ def to_onnx(loaded: LoadedEncoder, path: Path, up: Up = "y") -> float:
         )
     points = sample(loaded, TRACED)
     program = onnx_program(Graph(loaded, nearest_by_topk, up), points, free_points(loaded))
+    for part in (program.model.graph, *program.model.graph.all_nodes()):
+        part.metadata_props.clear()  # the exporter's notes: paths of this machine, addresses of this process
     program.model.metadata_props["jepa3d"] = description(loaded, up)
     with store.replacing(path) as temporary:
         program.save(str(temporary), external_data=False)
@@ -127,7 +130,9 @@ def to_torchscript(loaded: LoadedEncoder, path: Path, up: Up = "y") -> float:
     check(loaded)
     with store.replacing(path) as temporary, quiet():  # torch calls it deprecated; programs with libtorch need it
         traced = torch.jit.trace(Graph(loaded, nearest_by_sort, up), (sample(loaded, TRACED),), check_trace=False)
-        torch.jit.save(traced, str(temporary), _extra_files={"jepa3d.json": description(loaded, up)})
+        content = io.BytesIO()  # a file's name would be in every path inside the archive
+        torch.jit.save(traced, content, _extra_files={"jepa3d.json": description(loaded, up)})
+        temporary.write_bytes(content.getvalue())
         return verified(loaded, torch.jit.load(str(temporary)), path, up)
 
 

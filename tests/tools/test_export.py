@@ -221,3 +221,20 @@ def test_the_command_writes_the_file_and_says_how_close_it_is(
     assert not ended.value.code, said.err
     assert said.out.startswith(f"{tmp_path}/model.pt: its features differ from the encoder's by at most ")
     assert (tmp_path / "model.pt").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".pt", ".onnx"])
+def test_the_same_encoder_gives_the_same_file_and_nothing_of_this_machine_is_in_it(
+    tmp_path: Path, unchecked: None, ending: str
+):
+    if ending == ".onnx":
+        pytest.importorskip("onnxscript")
+    encoder = loaded(tmp_path)
+    files = [(tmp_path / f"{name}{ending}") for name in ("one", "two")]
+    for file in files:
+        export.export(encoder, file)
+    one, two = (file.read_bytes() for file in files)
+    assert one == two
+    assert str(Path(export.__file__).parent).encode() not in one
+    assert b" at 0x" not in one
