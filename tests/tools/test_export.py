@@ -235,6 +235,9 @@ def test_the_same_encoder_gives_the_same_file_and_nothing_of_this_machine_is_in_
     for file in files:
         export.export(encoder, file)
     one, two = (file.read_bytes() for file in files)
-    assert one == two
+    if (
+        ending == ".onnx"
+    ):  # TorchScript numbers the modules of a process; tests/test_same_bytes.py compares two processes
+        assert one == two
     assert str(Path(export.__file__).parent).encode() not in one
     assert b" at 0x" not in one
