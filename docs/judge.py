@@ -1,5 +1,6 @@
-"""Draws docs/verdicts.md, docs/claims.md and the claims in README.md: which results would get which verdict, how many
-seeds it takes, what is claimed and what was found. From code, published.yaml, claims.yaml and committed ledgers.
+"""Draws docs/verdicts.md and docs/claims.md, and the claims in README.md and docs/results.md: which results would get
+which verdict, how many seeds it takes, what is claimed and what was found. From code, published.yaml, claims.yaml and
+committed ledgers.
 
 python docs/judge.py            writes the pages
 python docs/judge.py --check    exit code 1 where one is not what would be written
@@ -116,8 +117,8 @@ def main() -> int:
 
 def drawn() -> dict[Path, str]:
     """The pages as they should be."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    return {DOCS / "verdicts.md": verdicts(), DOCS / "claims.md": ledger(), ROOT / "README.md": filled(readme)}
+    pages = {page: filled(page.read_text(encoding="utf-8")) for page in (ROOT / "README.md", DOCS / "results.md")}
+    return {DOCS / "verdicts.md": verdicts(), DOCS / "claims.md": ledger(), **pages}
 
 
 # ---- claims

@@ -27,7 +27,7 @@ def judge() -> ModuleType:
 
 def test_the_pages_are_what_make_docs_would_write(judge: ModuleType):
     pages = judge.drawn()
-    assert {path.name for path in pages} == {"verdicts.md", "claims.md", "README.md"}
+    assert {path.name for path in pages} == {"verdicts.md", "claims.md", "README.md", "results.md"}
     for path, text in pages.items():
         assert path.read_text(encoding="utf-8") == text, "make docs"
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import typer
-import yaml
 
 from jepa3d import project
 from jepa3d.cli import app
@@ -20,8 +19,7 @@ from jepa3d.pretrained import save
 from jepa3d.problem import Problem
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/cluster.md", "docs/method.md", "docs/versioning.md", "docs/datasets.md"]
-PAGES += ["docs/architecture.md", "docs/verdicts.md", "docs/claims.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
 COMMANDS = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
@@ -56,22 +54,8 @@ def test_every_linked_or_named_file_exists(page: str):
         assert beside.exists() or (ROOT / name).exists(), f"{page}: {name}"
 
 
-def test_the_example_of_ones_own_data_is_a_valid_addition(tmp_path: Path):
-    blocks = re.findall(r"```yaml\n(.*?)```", text("README.md"), re.DOTALL)
-    example = next(yaml.safe_load(block) for block in blocks if "folder" in block)
-    params = yaml.safe_load(text("params.yaml"))
-    for section, entries in example.items():
-        params[section] |= entries
-    params["study"] = "mine"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    loaded = project.load(tmp_path / "params.yaml")
-    project.check_objectives(loaded)
-    assert loaded.chosen.runs == ("my_jepa",)
-    assert loaded.runs["my_jepa"].objective.options() == loaded.runs["jepa"].objective.options()
-
-
 def test_the_example_of_many_rows_is_what_its_comments_say(tmp_path: Path):
-    blocks = re.findall(r"```yaml\n(.*?)```", text("README.md"), re.DOTALL)
+    blocks = re.findall(r"```yaml\n(.*?)```", text("docs/params.md"), re.DOTALL)
     [example] = [block for block in blocks if "extends" in block]
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -114,8 +98,12 @@ def test_the_python_page_runs_as_it_is(tmp_path: Path):
         encoder.embed(1000 * points, prepare=False)
 
 
-def test_the_first_screen_has_the_two_commands():
-    first = "\n".join(text("README.md").splitlines()[:12])
+def test_the_first_screen_has_a_picture_the_commands_and_a_short_table():
+    assert len(text("README.md").splitlines()) <= 120
+    first = "\n".join(text("README.md").splitlines()[:16])
+    assert "](results/plots/overview.png)" in first
+    assert "git clone" in first
+    assert "results/report/index.html" in first
     assert "make all" in first
     assert "make test" in first
 

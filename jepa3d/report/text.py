@@ -57,7 +57,7 @@ def show(found: Content, page: Path, console: Console | None = None) -> None:
         console.width = WIDTH
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     for sentence in ledger.headline(found.ledger):
         say(sentence)

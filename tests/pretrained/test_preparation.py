@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from jepa3d import load_encoder, project
 from jepa3d.datasets._shared import canonical
 from jepa3d.encoders import build, transformer
-from jepa3d.layout import Layout
+from jepa3d.layout import Layout, place_of
 from jepa3d.params import Level, Scheme, Tokenizer
 from jepa3d.pretrained import LoadedEncoder, Preparation, save
 from jepa3d.pretrained.preparation import STORED, drawn, in_unit_sphere, prepared, turned
@@ -240,6 +240,9 @@ def test_the_file_of_a_run_has_its_preparation(
 
         with h5py.File(toys, "a") as file:
             file.attrs["config"] = json.dumps({"normalise": said})
+        place = place_of(toys)
+        assert place is not None
+        layout.record(place).unlink()  # of the bytes before
     patchify(params, layout, "flat", "toys")
     pretrain(params, layout, "jepa", 0)
     own = load_encoder(layout.encoder("jepa", 0)).preparation
