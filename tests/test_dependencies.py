@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CODE = """
 import sys
 
@@ -36,6 +38,7 @@ assert load_encoder(sys.argv[1]).embed(torch.randn(2, 64, 3)).shape == (2, 48)
 """
 
 
+@pytest.mark.slow
 def test_training_and_its_benchmark_import_with_six_libraries_and_encoders_are_used_with_a_seventh(tmp_path: Path):
     root = Path(__file__).parent.parent
     done = subprocess.run(

@@ -199,6 +199,7 @@ def test_every_job_of_every_study_of_params_yaml_is_as_the_graph_says(name: str,
     assert found == described(project.load(ROOT / "params.yaml", name))
 
 
+@pytest.mark.slow
 def test_what_asks_for_all_of_a_verb_makes_the_data_that_only_a_monitor_looks_at(
     study: Path, dry_run: Callable[..., Any]
 ):

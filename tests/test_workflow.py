@@ -105,6 +105,7 @@ def test_a_dry_run_knows_every_job_and_imports_no_torch(tiny: dict[str, Any], wr
     assert not imported & {"torch", "sklearn", "numba", "trimesh", "matplotlib"}
 
 
+@pytest.mark.slow
 def test_where_a_cluster_file_is_named_trainings_that_ranks_can_share_are_submitted(
     tiny: dict[str, Any], write: Callable[[Any], Path]
 ):
@@ -119,6 +120,7 @@ def test_where_a_cluster_file_is_named_trainings_that_ranks_can_share_are_submit
     assert set(submitted) == {"tuned --seed 0"}
 
 
+@pytest.mark.slow
 def test_every_job_that_runs_an_encoder_asks_for_a_gpu_and_a_day_and_the_others_do_not(
     tiny: dict[str, Any], write: Callable[[Any], Path]
 ):

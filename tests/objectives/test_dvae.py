@@ -210,6 +210,7 @@ def test_gradients_go_to_every_parameter():
             assert parameter.grad.abs().sum() > 1e-6, name
 
 
+@pytest.mark.slow
 def test_it_learns_eight_shapes():
     net, given = objective().train(), batch(8)
     optimiser = torch.optim.AdamW(net.parameters(), 6e-3)

@@ -61,6 +61,7 @@ def metric(layout: Layout, run: str, name: str, key: str) -> Any:
     return found["value"] if isinstance(found, dict) else found
 
 
+@pytest.mark.slow
 def test_it_is_trained_embedded_fine_tuned_and_corrupted(pyramid: Params, layout: Layout, toys: Path):
     pretrain(pyramid, layout, "deep", 0)
     embed(pyramid, layout, "deep", "toys", 0)

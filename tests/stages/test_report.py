@@ -431,6 +431,7 @@ def test_a_study_with_everything_has_every_plot(ragged):
     assert {path.name for path in ragged[0].plots.iterdir()} == set(stage.PLOTS) - {"sweeps.png"}  # one run masks
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_the_number_of_blocks_alone_are_one_picture(tmp_path, monkeypatch):
     swept = PARAMS.replace("[jepa, plain]", "[m, plain]", 1).replace("[0, 1]}", "[0]}", 1)
     swept = swept.replace("evals:\n", "  m: {base: jepa, sweep: {objective.mask.blocks: [1, 2, 3]}}\nevals:\n", 1)
@@ -554,6 +555,7 @@ def test_a_long_line_is_averaged_in_equal_bins():
     assert set(thin.y) == {2.0}
 
 
+@pytest.mark.slow
 def test_reports_of_several_studies_lie_beside_each_other_and_the_chosen_one_where_it_is_looked_for(tmp_path: Path):
     text = PARAMS.replace("  larger:", "  smaller: {runs: [jepa], evals: [probe], seeds: [0]}\n  larger:")
     params, layout = forge(tmp_path, text)

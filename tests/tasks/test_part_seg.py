@@ -89,6 +89,7 @@ def test_it_learns_the_parts_and_the_majority_part_does_not(result: Result):
     assert result.values["point_accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_procedural_shapes_are_far_above_the_majority_part(tmp_path: Path):
     settings = procedural.Config(difficulty="clean", train=300, test=100, points=64)
     numbers = [("train", i) for i in range(300) if i % 20 < 4] + [("test", i) for i in range(100) if i % 20 < 4]
