@@ -28,8 +28,9 @@ def test_the_study_runs_to_the_end_and_then_there_is_nothing_to_do(study: Study)
     assert metrics["jepa"]["linear"]["accuracy"]["n"] == metrics["jepa"]["finetune"]["accuracy"]["n"] == 1
     cost = store.read_jsonl(study.layout.curve("jepa", 0))[-1]["cost"]
     assert cost["ranks"] == 4
-    submitted = study.slurm.jobs()  # convert, patchify, pretrain, embed, two evaluations together, fine-tuning, report
-    assert list(submitted.values()) == ["COMPLETED"] * 7
+    # convert, near copies, patchify, pretrain, embed, two evaluations together, fine-tuning, report
+    submitted = study.slurm.jobs()
+    assert list(submitted.values()) == ["COMPLETED"] * 8
     shown = (study.slurm.run("scontrol", "-o", "show", "job", str(number)) for number in submitted)
     records = [dict(word.partition("=")[::2] for word in text.split()) for text in shown]
     assert {record["Partition"] for record in records} == {"main"}
