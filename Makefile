@@ -19,7 +19,7 @@ test: $(READY)            ## the unit tests, under two minutes
 	@. $(BIN)/activate && pytest -n auto -m "not slow and not slurm and not dvc"
 
 test-slow: $(READY)       ## end to end and DVC tests
-	@. $(BIN)/activate && pytest -m "slow or dvc" --durations=12
+	@. $(BIN)/activate && pytest -n auto --dist loadfile -m "slow or dvc" --durations=12
 
 test-slurm: $(READY)      ## on a real Slurm, which they start; needs the package slurm-wlm
 	@. $(BIN)/activate && pytest -rs -m slurm

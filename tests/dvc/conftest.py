@@ -230,7 +230,7 @@ def plant(environment: dict[str, str], tmp_path: Path) -> Callable[..., Reposito
     """plant(study="tiny", real=False): the workflow's files in a new repository; `real`: with the real command."""
 
     def _new(study: str = "tiny", real: bool = False) -> Repository:
-        path = environment["PATH"].split(os.pathsep, 1)[1] if real else environment["PATH"]
-        return _plant(tmp_path / "planted", {**environment, "PATH": path}, STUDY | {"study": study})
+        path = environment["PYTHONPATH"].split(os.pathsep, 1)[1] if real else environment["PYTHONPATH"]
+        return _plant(tmp_path / "planted", {**environment, "PYTHONPATH": path}, STUDY | {"study": study})
 
     return _new

@@ -121,7 +121,7 @@ def command(path: Path) -> str:
 def test_dvc_goes_first_and_snakemake_has_nothing_to_do(plant: Clone):
     here = plant()
     here.dvc("repro")
-    assert len(here.has_run()) == 10
+    assert len(here.has_run()) == 11
     here.assert_nothing_to_do()
     here.change(lambda p: p["models"].update(unused={"width": 24}))
     here.dvc("repro")
