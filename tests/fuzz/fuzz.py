@@ -25,6 +25,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+# Before torch is there: its threads are not in the forked workers, which would wait for them.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 from numpy.typing import NDArray
 
