@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,16 +104,20 @@ def pull() -> int:
 
 
 def forget() -> None:
-    """Drop DVC's list of the files to transfer, so that it is made anew.
+    """Drop DVC's lists of the files to transfer and of those that a remote has, so that they are made anew.
 
-    DVC keeps that list outside the folder, writes it output by output, and takes it for whole as soon as it is there.
-    After a killed push or pull it may lack outputs, which the next one would neither transfer nor miss.
+    DVC keeps these lists outside the folder, writes them output by output, and takes each for whole as soon as it is
+    there. After a killed push or pull the first may lack outputs and the second may name files that never arrived:
+    the next command would neither transfer nor miss them.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     with contextlib.suppress(DvcException), Repo() as repo, repo.lock:  # what is wrong, the command itself will say
         repo.drop_data_index()
+        for folder in Path(repo.site_cache_dir, "index").glob("*"):
+            if folder.name != "data":
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 # ---- what is current
