@@ -10,11 +10,13 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from jaxtyping import install_import_hook
@@ -79,6 +81,23 @@ TINY: dict[str, Any] = {
         "knn": {"dataset": "toys", "task": {"kind": "knn"}},
     },
 }
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[[str], ModuleType]:
+    """A script of the repository as a module of its own: `script("docs/draw.py")`."""
+
+    def _script(name: str) -> ModuleType:
+        path = Path(__file__).parent.parent / name
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # where pickles and dataclasses look for it
+        spec.loader.exec_module(module)
+        return module
+
+    return _script
 
 
 @pytest.fixture

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-
-
-def loaded(path: Path) -> Any:
-    """A script as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 @pytest.mark.slow
-def test_every_metric_of_a_small_study_is_what_scikit_learn_says(tmp_path: Path):
-    loaded(ROOT / "tests" / "test_same_numbers.py").made(tmp_path)
-    module = loaded(ROOT / "benchmarks" / "audit.py")
+def test_every_metric_of_a_small_study_is_what_scikit_learn_says(tmp_path: Path, script: Callable[[str], ModuleType]):
+    script("tests/test_same_numbers.py").made(tmp_path)
+    module = script("benchmarks/audit.py")
     rows = list(module.audit(tmp_path))
     wrong = {(name, metric): (stored, again) for name, metric, stored, again in rows
              if again is not None and abs(stored - again) > module.TOLERANCE}  # fmt: skip

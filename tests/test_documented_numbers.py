@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
 PAGE = """before
 <!-- table
 study: small
@@ -35,13 +34,9 @@ def spread(mean: float, std: float, n: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Callable[[str], ModuleType]) -> ModuleType:
     """docs/tables.py in a folder with one page and one finished study."""
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script("docs/tables.py")
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(module, "PAGES", [tmp_path / "README.md"])
     (tmp_path / "README.md").write_text(PAGE)
@@ -64,13 +59,8 @@ def paired(path: Path, p: str) -> None:
     path.write_text(f"evaluation,a,b,difference,p_corrected\nprobe,a,b,0.05,{p}\nprobe,a,c,0.1,\ntuned,a,b,0.1,\n")
 
 
-def test_the_pages_are_what_the_command_would_write():
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.main(["--check"]) == 0, "python docs/tables.py"
+def test_the_pages_are_what_the_command_would_write(script: Callable[[str], ModuleType]):
+    assert script("docs/tables.py").main(["--check"]) == 0, "python docs/tables.py"
 
 
 def test_a_table_is_filled_with_the_numbers_of_a_kept_study(tables: ModuleType, tmp_path: Path):

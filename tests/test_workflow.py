@@ -105,14 +105,19 @@ def test_a_dry_run_knows_every_job_and_imports_no_torch(tiny: dict[str, Any], wr
     assert not imported & {"torch", "sklearn", "numba", "trimesh", "matplotlib"}
 
 
+def of_three_kinds(tiny: dict[str, Any]) -> None:
+    """Evaluations of frozen features, of an encoder that is trained on, and of several short trainings."""
+    tiny["evals"]["tuned"] = {"dataset": "toys", "task": {"kind": "finetune"}}
+    tiny["evals"]["folds"] = {"dataset": "toys", "task": {"kind": "few_shot_finetune", "way": 2, "folds": 3}}
+    tiny["studies"]["tiny"] = {"runs": "jepa", "evals": ["linear", "tuned", "folds"], "seeds": [0]}
+
+
 @pytest.mark.slow
 def test_where_a_cluster_file_is_named_trainings_that_ranks_can_share_are_submitted(
     tiny: dict[str, Any], write: Callable[[Any], Path]
 ):
     """Not frozen features, nor folds, which are jobs of their own."""
-    tiny["evals"]["tuned"] = {"dataset": "toys", "task": {"kind": "finetune"}}
-    tiny["evals"]["folds"] = {"dataset": "toys", "task": {"kind": "few_shot_finetune", "way": 2, "folds": 3}}
-    tiny["studies"]["tiny"] = {"runs": "jepa", "evals": ["linear", "tuned", "folds"], "seeds": [0]}
+    of_three_kinds(tiny)
     dry = snakemake(write(tiny).parent, "-n", "--printshellcmds", "--config", "tuning=place.yaml")
     found = {rule: count for rule, count in jobs(dry).items() if rule.startswith("evaluate")}
     assert found == {"evaluate_launched": 1, "evaluate_fold": 3, "evaluate": 2}
@@ -125,9 +130,7 @@ def test_every_job_that_runs_an_encoder_asks_for_a_gpu_and_a_day_and_the_others_
     tiny: dict[str, Any], write: Callable[[Any], Path]
 ):
     """As `snakemake --profile slurm` has it; `--config gpus=0` for a cluster without GPUs."""
-    tiny["evals"]["tuned"] = {"dataset": "toys", "task": {"kind": "finetune"}}
-    tiny["evals"]["folds"] = {"dataset": "toys", "task": {"kind": "few_shot_finetune", "way": 2, "folds": 3}}
-    tiny["studies"]["tiny"] = {"runs": "jepa", "evals": ["linear", "tuned", "folds"], "seeds": [0]}
+    of_three_kinds(tiny)
     dry = snakemake(write(tiny).parent, "-n", "--config", "gpus=1", "cluster=place.yaml")
     asked = dict(re.findall(r"rule (\w+):.*?resources: ([^\n]*)", dry.stdout + dry.stderr, re.DOTALL))
     with_gpu = {rule for rule, resources in asked.items() if "gpu=1" in resources}

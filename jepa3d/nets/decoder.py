@@ -8,7 +8,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from jepa3d.nets.tokenizer import position
-from jepa3d.nets.transformer import Block
+from jepa3d.nets.transformer import Block, initialise_xavier
 from jepa3d.params import Fraction, FrozenModel
 
 
@@ -38,11 +38,7 @@ class Decoder(nn.Module):
             Block(width, heads, config.mlp_ratio, drop, qkv_bias=config.qkv_bias) for drop in drops
         )
         self.norm = nn.LayerNorm(width)
-        for layer in self.blocks.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        initialise_xavier(self.blocks)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.position = position("mlp", width)
 

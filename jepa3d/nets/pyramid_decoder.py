@@ -12,7 +12,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa3d.nets.transformer import Block
+from jepa3d.nets.transformer import Block, initialise_xavier
 from jepa3d.ops.propagate import propagate
 from jepa3d.params import Fraction, FrozenModel
 
@@ -62,11 +62,7 @@ class PyramidDecoder(nn.Module):
         )
         self.between = nn.ModuleList(Propagation(coarse, fine, config.residual) for coarse, fine in pairwise(widths))
         self.norm = nn.LayerNorm(widths[-1])
-        for layer in self.stacks.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        initialise_xavier(self.stacks)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     def forward(self, levels: Sequence[Visible]) -> Float[Tensor, "B N D"]:

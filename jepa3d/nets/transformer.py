@@ -99,6 +99,15 @@ class Block(nn.Module):
         return branch * kept(branch, self.drop_path, self.share, 1, 1)
 
 
+def initialise_xavier(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases, as the decoders of Point-MAE and Point-M2AE start."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
 def initialise(module: nn.Module) -> None:
     """Truncated normal weights (std 0.02) and zero biases for Transformer layers, as ViTs of this family start."""
     for layer in module.modules():

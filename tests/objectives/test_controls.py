@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from forged import forged
 from torch import nn
 
 from jepa3d.encoders import transformer
 from jepa3d.objectives import jepa
-from jepa3d.ops.draws import shape_keys
 from jepa3d.params import Tokenizer
 from jepa3d.train.batches import Batch
 from jepa3d.train.objective import Setup
@@ -20,14 +20,7 @@ FROZEN, OFF = {"start": 1.0, "end": 1.0}, {"start": 0.0, "end": 0.0}
 
 
 def batch(seed: int = 0) -> Batch:
-    random = torch.Generator().manual_seed(seed)
-    return Batch(
-        torch.randn(SHAPES, POINTS, 3, generator=random),
-        torch.arange(PATCHES).expand(SHAPES, -1),
-        torch.randint(0, POINTS, (SHAPES, PATCHES, SIZE), generator=random),
-        torch.zeros(SHAPES, dtype=torch.long),
-        shape_keys(0, torch.zeros(SHAPES, dtype=torch.long), torch.arange(SHAPES)),
-    )
+    return forged(SHAPES, POINTS, PATCHES, SIZE, seed)
 
 
 def objective(**options: Any) -> jepa.Objective:

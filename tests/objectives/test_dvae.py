@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from forged import forged
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +16,6 @@ from jepa3d.nets.folding import Folding
 from jepa3d.nets.graph import Dgcnn, EdgeConvolution, neighbours
 from jepa3d.objectives import dvae
 from jepa3d.objectives._shared import codes
-from jepa3d.ops.draws import shape_keys
 from jepa3d.params import Level, Scheme, Tokenizer
 from jepa3d.train.batches import Batch
 from jepa3d.train.objective import Setup
@@ -27,14 +27,7 @@ STEPS = 197_155  # of the authors: 301 epochs of 655 batches
 
 
 def batch(count: int = SHAPES) -> Batch:
-    random = torch.Generator().manual_seed(0)
-    return Batch(
-        torch.randn(count, POINTS, 3, generator=random),
-        torch.arange(PATCHES).expand(count, -1),
-        torch.randint(0, POINTS, (count, PATCHES, SIZE), generator=random),
-        torch.zeros(count, dtype=torch.long),
-        shape_keys(0, torch.zeros(count, dtype=torch.long), torch.arange(count)),
-    )
+    return forged(count, POINTS, PATCHES, SIZE)
 
 
 def objective(**options: Any) -> dvae.Objective:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forged import forged
 from torch import Tensor, nn
 
 from jepa3d.encoders import transformer
 from jepa3d.objectives.jepa import Config, Objective, mean_over_targets, spread, squared
-from jepa3d.ops.draws import shape_keys
 from jepa3d.ops.schedule import cosine
 from jepa3d.params import Tokenizer
 from jepa3d.train.batches import Batch
@@ -22,14 +22,7 @@ SHAPES, POINTS, PATCHES, SIZE = 4, 60, 20, 6
 
 
 def batch() -> Batch:
-    random = torch.Generator().manual_seed(0)
-    return Batch(
-        torch.randn(SHAPES, POINTS, 3, generator=random),
-        torch.arange(PATCHES).expand(SHAPES, -1),
-        torch.randint(0, POINTS, (SHAPES, PATCHES, SIZE), generator=random),
-        torch.zeros(SHAPES, dtype=torch.long),
-        shape_keys(0, torch.zeros(SHAPES, dtype=torch.long), torch.arange(SHAPES)),
-    )
+    return forged(SHAPES, POINTS, PATCHES, SIZE)
 
 
 def objective(seed: int = 0, model: transformer.Config = MODEL, **options: Any) -> Objective:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forged import forged
 from torch import Tensor
 from torch.nn import functional as F
 
 from jepa3d.encoders import build, transformer
 from jepa3d.nets.graph import neighbours
 from jepa3d.objectives import dvae, point_bert
-from jepa3d.ops.draws import shape_keys
 from jepa3d.params import Augment, Execution, Fit, Level, Scheme, Tokenizer
 from jepa3d.problem import Problem
 from jepa3d.train import first_stage, loop
@@ -31,14 +31,7 @@ SCHEME = Scheme(points=POINTS, levels=(Level(num=PATCHES, size=SIZE),))
 
 def batch(rows: slice = slice(0, SHAPES), count: int = SHAPES) -> Batch:
     """Some rows of one batch."""
-    random = torch.Generator().manual_seed(0)
-    whole = Batch(
-        torch.randn(count, POINTS, 3, generator=random),
-        torch.arange(PATCHES).expand(count, -1),
-        torch.randint(0, POINTS, (count, PATCHES, SIZE), generator=random),
-        torch.zeros(count, dtype=torch.long),
-        shape_keys(0, torch.zeros(count, dtype=torch.long), torch.arange(count)),
-    )
+    whole = forged(count, POINTS, PATCHES, SIZE)
     return Batch(*(part[rows] for part in (whole.points, whole.centre, whole.neighbour, whole.label, whole.keys)))
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from forged import forged, losses
 from torch.nn import functional as F
 
 from jepa3d.encoders import transformer
 from jepa3d.objectives import jepa
 from jepa3d.objectives._shared.masks import MaskConfig
-from jepa3d.ops.draws import shape_keys
 from jepa3d.ops.masking import chain, chain_mask
 from jepa3d.params import Level, Scheme, Tokenizer
 from jepa3d.train.batches import Batch
@@ -36,15 +36,8 @@ POINT_JEPA: dict[str, Any] = {
 }
 
 
-def batch() -> Batch:
-    random = torch.Generator().manual_seed(0)
-    return Batch(
-        torch.randn(SHAPES, POINTS, 3, generator=random),
-        torch.arange(PATCHES).expand(SHAPES, -1),
-        torch.randint(0, POINTS, (SHAPES, PATCHES, SIZE), generator=random),
-        torch.zeros(SHAPES, dtype=torch.long),
-        shape_keys(0, torch.zeros(SHAPES, dtype=torch.long), torch.arange(SHAPES)),
-    )
+def batch(count: int = SHAPES) -> Batch:
+    return forged(count, POINTS, PATCHES, SIZE)
 
 
 def objective(**options: Any) -> jepa.Objective:
@@ -130,16 +123,9 @@ def test_the_momentum_is_a_line():
 
 
 def test_the_loss_falls_on_eight_shapes():
-    net, given = objective(predictor={"depth": 1}).train(), batch()
-    optimiser = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], 3e-3)
-    losses = []
-    for _ in range(60):
-        optimiser.zero_grad()
-        loss = net(given).total
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.7 * losses[0]
+    net, given = objective(predictor={"depth": 1}).train(), batch(8)
+    first, *_, last = losses(net, given, 60, 3e-3)
+    assert last < 0.7 * first
 
 
 @pytest.mark.parametrize(

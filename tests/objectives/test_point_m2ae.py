@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from forged import losses
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -222,15 +223,8 @@ def test_it_learns_eight_shapes():
     given = batch(8)
     patches = given.patches()
     given.patches = lambda: patches  # type: ignore[method-assign]
-    optimiser = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], 1e-2)
-    losses = []
-    for _ in range(10):
-        optimiser.zero_grad()
-        loss = net(given).total
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.6 * losses[0]
+    first, *_, last = losses(net, given, 10, 1e-2)
+    assert last < 0.6 * first
 
 
 def test_a_batch_in_which_every_patch_above_the_finest_is_visible_has_no_loss():

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from forged import forged, losses
 from torch import Tensor
 
 from jepa3d.encoders import transformer
 from jepa3d.objectives import jepa, point_mae
 from jepa3d.objectives._shared import masks
 from jepa3d.objectives._shared.masks import MaskConfig
-from jepa3d.ops.draws import shape_keys
 from jepa3d.ops.geometry import chamfer, gather
 from jepa3d.ops.masking import pack
 from jepa3d.params import Level, Scheme, Tokenizer
@@ -25,14 +25,7 @@ SCHEME = Scheme(points=POINTS, levels=(Level(num=PATCHES, size=SIZE),))
 
 
 def batch(count: int = SHAPES, patches: int = PATCHES) -> Batch:
-    random = torch.Generator().manual_seed(0)
-    return Batch(
-        torch.randn(count, POINTS, 3, generator=random),
-        torch.arange(patches).expand(count, -1),
-        torch.randint(0, POINTS, (count, patches, SIZE), generator=random),
-        torch.zeros(count, dtype=torch.long),
-        shape_keys(0, torch.zeros(count, dtype=torch.long), torch.arange(count)),
-    )
+    return forged(count, POINTS, patches, SIZE)
 
 
 def mae(**options: Any) -> point_mae.Objective:
@@ -169,15 +162,8 @@ def test_without_the_visible_tokens_nothing_of_the_encoder_is_used():
 
 def test_it_learns_eight_shapes():
     net, given = mae(decoder={"depth": 1, "drop_path": 0.0}).train(), batch(8)
-    optimiser = torch.optim.AdamW(net.parameters(), 3e-3)
-    losses = []
-    for _ in range(60):
-        optimiser.zero_grad()
-        loss = net(given).total
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    first, *_, last = losses(net, given, 60, 3e-3)
+    assert last < 0.8 * first
 
 
 # ---- the twin of the document's run that predicts coordinates
