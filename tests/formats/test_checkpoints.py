@@ -129,6 +129,15 @@ def test_archives_whose_parts_do_not_belong_together_are_a_problem(
             checkpoints.read(path, "state_dict")
 
 
+def test_a_tensor_whose_place_is_no_tuple_is_a_problem(tmp_path: Path):
+    """torch asserts that it is one: an AssertionError of a library is damage like any other."""
+    path = rewritten(saved(tmp_path / "plain.pt"), {"data.pkl": b"\x80\x02K\x05Q."})
+    with pytest.raises(AssertionError):
+        torch.load(path, weights_only=True)
+    with pytest.raises(Problem, match="not a checkpoint that can be read"):
+        checkpoints.read(path, "state_dict")
+
+
 def test_a_compressed_archive_is_a_problem(tmp_path: Path):
     path = rewritten(saved(tmp_path / "plain.pt", trap=Trap()), {}, compress=True)
     with pytest.raises(Problem, match="not a checkpoint"):
