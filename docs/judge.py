@@ -158,13 +158,12 @@ def verdict_of(rows: Rows) -> str:
 
 
 def evidence(row: dict[str, str]) -> str:
-    """A piece of evidence in words."""
-    between = ""
-    if row["low"]:
-        p = f", p = {row['p_corrected']}" if row["p_corrected"] else ""
-        between = f" (95 %: {row['low']} to {row['high']}{p})"
-    seeds = f"{row['seeds']} seeds" if row["seeds"] != "1" else "one seed, which decides nothing"
-    return f"{row['a']} − {row['b']} on {row['evaluation']}: {row['points']} points{between}, {seeds}"
+    """A piece of evidence in words, as the report has it."""
+    ends = (float(row["low"]), float(row["high"])) if row["low"] else None
+    p = float(row["p_corrected"]) if row["p_corrected"] else None
+    points, against = float(row["points"]), float(row["at_least"])
+    counts = int(row["seeds"]), int(row["shapes"])
+    return claims.evidence(row["a"], row["b"], row["evaluation"], points, ends, p, against, *counts)
 
 
 def filled(text: str) -> str:
@@ -178,7 +177,7 @@ def tested(rows: Rows) -> str:
         deciding = [row for row in of_claim(rows, claim) if row["decides"] == "1"]
         if deciding:
             said = "; ".join(map(evidence, deciding))
-            lines.append(f"- **{deciding[0]['verdict']}**: {claim.title[0].lower()}{claim.title[1:]} ({said})\n")
+            lines.append(f"- **{deciding[0]['verdict']}**: {claim.title}. {said}.\n")
     return "".join(lines)
 
 

@@ -35,6 +35,7 @@ PAGES = [ROOT / "README.md", *sorted(Path(__file__).parent.glob("*.md"))]
 BLOCK = re.compile(r"(<!-- table\n(.*?)-->\n).*?(<!-- end of table -->)", re.DOTALL)
 KEPT = {"metrics.json": "metrics.json", "plots/paired.csv": "paired.csv", "plots/claims.csv": "claims.csv"}
 SURE = 0.05
+ROUNDING = 1e-9  # a standard deviation below it is that of one number, summed
 NO_SHARES = ("chosen_c", "epoch", "queries")
 
 
@@ -95,7 +96,7 @@ def cell(metrics: dict[str, Any], winners: dict[str, str], row: str, evaluation:
         return ""
     times = 1 if metric.startswith(NO_SHARES) else 100
     text = f"{times * found['mean']:.1f}"
-    if found["n"] > 1 and found["std"] > 0:
+    if found["n"] > 1 and found["std"] > ROUNDING and row != "chance":
         text += f" ± {times * found['std']:.1f}"
     elif found["n"] == 1 and row != "chance":
         text += " (one seed)"

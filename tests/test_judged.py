@@ -61,9 +61,9 @@ def test_every_claim_has_a_section_and_its_committed_evidence(judge: ModuleType,
     found = judge.ledger()
     assert all(f"## {claim.title}" in found for claim in claims.CLAIMS)
     assert "| Pretraining without labels beats handcrafted features | this project's demo | not decided |" in found
-    said = "jepa − random_init on linear: 23.6 points (95 %: 20 to 27, p = 0.01), 3 seeds"
+    said = "jepa − random_init on linear: +23.6 points (95 %: +20.0 to +27.0, p = 0.01; 3 seeds, 9 test shapes)"
     assert f"- found by `study: small`: {said}" in found
-    assert "jepa − plain on knn: 1.4 points, one seed, which decides nothing; shown, does not decide" in found
+    assert "jepa − plain on knn: +1.4 points with one seed, which decides nothing; shown, does not decide" in found
     kept.unlink()
     assert "study: small" not in judge.ledger()
 
@@ -71,8 +71,8 @@ def test_every_claim_has_a_section_and_its_committed_evidence(judge: ModuleType,
 def test_readme_says_of_each_tested_claim_what_was_found(judge: ModuleType, kept: Path):
     page = "before\n<!-- claims of small -->\nwhatever\n<!-- end of claims -->\nafter"
     found = judge.filled(page).splitlines()
-    assert found[2].startswith("- **supported**: pretraining without labels beats random weights (jepa − random_init")
-    assert found[3].startswith("- **not decided**: pretraining without labels beats handcrafted features (jepa")
+    assert found[2].startswith("- **supported**: Pretraining without labels beats random weights. jepa − random_init")
+    assert found[3].startswith("- **not decided**: Pretraining without labels beats handcrafted features. jepa")
     assert found[4:] == ["<!-- end of claims -->", "after"]
     assert judge.filled(judge.filled(page)) == judge.filled(page)
     kept.unlink()

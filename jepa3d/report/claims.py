@@ -58,6 +58,7 @@ class Line(NamedTuple):
     difference: Difference
     corrected: float | None  # p after Holm's correction over all lines that decide; None: it decides nothing
     decides: bool  # of the first kind of evaluation that the study has for this pair
+    against: float = 0.0  # the difference that p asks about
 
     def word(self, at_least: float) -> Word:
         """What this line alone says. Without a second seed it says nothing."""
@@ -68,12 +69,31 @@ class Line(NamedTuple):
     @property
     def text(self) -> str:
         of = self.difference
-        apart = f"{self.a} − {self.b} on {self.evaluation}: {of.mean:+.1f} points"
-        if of.seeds == 1:
-            return f"{apart} with one seed, which decides nothing"
-        shapes = f", {of.shapes:,} test shapes" if of.shapes else ""
-        p = "" if self.corrected is None else f", p = {self.corrected:.2g}"
-        return f"{apart} (95 %: {of.low:+.1f} to {of.high:+.1f}{p}; {of.seeds} seeds{shapes})"
+        ends = (of.low, of.high) if of.seeds > 1 else None
+        return evidence(
+            self.a, self.b, self.evaluation, of.mean, ends, self.corrected, self.against, of.seeds, of.shapes
+        )
+
+
+def evidence(
+    a: str,
+    b: str,
+    evaluation: str,
+    points: float,
+    ends: tuple[float, float] | None,
+    p: float | None,
+    against: float,
+    seeds: int,
+    shapes: int,
+) -> str:
+    """A difference in points of percent, its interval and its test, in words."""
+    apart = f"{a} − {b} on {evaluation}: {points:+.1f} points"
+    if seeds == 1 or ends is None:
+        return f"{apart} with one seed, which decides nothing"
+    asked = f" against {against:+g}" if against else ""
+    tested = "" if p is None else f", p = {p:.2g}{asked}"
+    of = f", {shapes:,} test shapes" if shapes else ""
+    return f"{apart} (95 %: {ends[0]:+.1f} to {ends[1]:+.1f}{tested}; {seeds} seeds{of})"
 
 
 class Judged(NamedTuple):
@@ -126,7 +146,7 @@ def lines(params: Params, study: Study, claim: Claim) -> list[Line]:
                     continue
                 apart = paired.gap(study, a, b, name, other, claim.at_least / 100)
                 name = f"{name} against {other}"
-            found.append(Line(name, a, b, _in_points(apart), None, place == 0))
+            found.append(Line(name, a, b, _in_points(apart), None, place == 0, claim.at_least))
     return sorted(found, key=lambda line: not line.decides)
 
 

@@ -99,7 +99,9 @@ def test_at_least_as_good_asks_for_more_than_a_point_less(params: Params):
         words[behind] = judged(params, found, "point_mae").word
     assert words == {0.0: "supported", 0.2: "contradicted"}
     noisy = study(params, 3, jepa={"linear": 0.60}, mae={"linear": 0.605})
-    assert judged(params, noisy, "point_mae").word == "not decided"
+    one = judged(params, noisy, "point_mae")
+    assert one.word == "not decided"
+    assert " against -1; 3 seeds" in one.lines[0].text
 
 
 def test_the_best_evaluation_that_there_is_decides_and_the_others_are_shown(params: Params):
