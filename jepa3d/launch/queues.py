@@ -139,7 +139,9 @@ class Slurm:
 def _same(key: str, asked: str, taken: str) -> bool:
     if key == "TimeLimit":
         return minutes(asked) == minutes(taken)
-    return taken in asked.split(",") if key == "Partition" else asked == taken
+    if key == "Partition":  # all that were asked for while it waits, then the one that it is in
+        return set(taken.split(",")) <= set(asked.split(","))
+    return asked.lower() == taken.lower()  # Slurm writes the names of accounts in lower case
 
 
 def minutes(limit: str) -> float:

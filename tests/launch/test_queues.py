@@ -196,6 +196,20 @@ def test_a_job_that_is_not_what_was_asked_for_is_cancelled(tools: Tools, tmp_pat
     assert (tmp_path / "cancelled").read_text().strip() == "7"
 
 
+@pytest.mark.parametrize("partition", ["main", "urgent", "main,urgent"])
+def test_one_of_several_partitions_and_an_account_in_lower_case_are_what_was_asked_for(
+    tools: Tools, tmp_path: Path, partition: str
+):
+    tools(
+        scontrol=f"echo 'JobId=7 Partition={partition} Account=my_project'",
+        scancel=f'echo "$@" > {tmp_path}/cancelled',
+    )
+    Slurm().check_taken("7", {"Partition": "main,urgent", "Account": "My_Project"})
+    assert not (tmp_path / "cancelled").exists()
+    with pytest.raises(Problem, match="not what was asked for"):
+        Slurm().check_taken("7", {"Partition": "other", "Account": "My_Project"})
+
+
 @pytest.mark.parametrize(
     ("limit", "minutes"), [("00:20:00", 20), ("1-02:00:30", 1560.5), ("UNLIMITED", float("inf")), ("45:00", 45)]
 )
